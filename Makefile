@@ -1,17 +1,17 @@
-# Every target does everything it needs on a fresh machine: nothing has to be typed before it.
+# Every target does all it needs on a fresh machine; no other command has to be run first.
 .PHONY: quickstart test test-full check fix setup sandbox
 BIN := .venv/bin
 RUN ?= runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 
-quickstart: setup  ## train a small model from nothing to verified accuracy, in minutes, on a CPU
+quickstart: setup  ## train a small model from scratch to verified accuracy, in minutes, on a CPU
 	$(BIN)/reasoner train quickstart output=$(RUN)
-	@echo "to go on:  source .venv/bin/activate && reasoner report $(RUN)"
+	@echo "to continue:  source .venv/bin/activate && reasoner report $(RUN)"
 
-test: check sandbox  ## all that CI runs: format, lint, types, unit tests, the real parts
+test: check sandbox  ## all that CI runs: format, lint, types, unit tests, integration tests
 	$(BIN)/python -m pytest -q -m "integration and not slow"
 	@echo "all passed; to use it:  source .venv/bin/activate"
 
-test-full: check sandbox  ## everything, the slow part too: kills, soaks, learning
+test-full: check sandbox  ## everything, including slow tests: kills, soaks, learning
 	$(BIN)/python -m pytest -q -m "integration or slow"
 
 check: setup  ## format, lint, types, unit tests
@@ -20,7 +20,7 @@ check: setup  ## format, lint, types, unit tests
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
-fix: setup  ## format and mend what can be mended by itself
+fix: setup  ## format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -1,6 +1,6 @@
-"""Draw the mean reward of runs, step by step, into one SVG: `python tools/curve.py FILE "seed 0=runs/a" ...`.
+"""Draw the mean reward of runs by step as one SVG: `python tools/curve.py FILE "seed 0=runs/a" ...`.
 
-A point is the mean of five steps.
+Each point is the mean of five steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ POINT = 5
 
 
 def points(run: Path) -> list[tuple[float, float]]:
-    """(last step, mean reward) of every five steps."""
+    """Return (last step, mean reward) for every five steps."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rewards = [row["reward/mean"] for row in rows if "reward/mean" in row]
     return [
@@ -26,7 +26,7 @@ def points(run: Path) -> list[tuple[float, float]]:
 
 
 def drawn(curves: dict[str, list[tuple[float, float]]]) -> str:
-    """The SVG: an axis of rewards from 0 to 1, one of steps, and a named line for each run."""
+    """Return the SVG: an axis of rewards from 0 to 1, one of steps, and a labelled line for each run."""
     last = max(step for curve in curves.values() for step, _ in curve)
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
@@ -51,7 +51,7 @@ def drawn(curves: dict[str, list[tuple[float, float]]]) -> str:
     below = 0.0
     for (name, curve), colour in sorted(
         zip(curves.items(), COLOURS, strict=False), key=lambda one: -one[0][1][-1][1]
-    ):  # labels from above, none over another
+    ):  # labels from top to bottom, without overlap
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in curve))
         below = max(below + 14, at(*curve[-1])[1] + 4)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')

@@ -1,7 +1,7 @@
 """Make the README's pictures from a finished run: `python tools/pictures.py RUN`. Needs chromium.
 
-docs/pictures/live.svg is the live view as a terminal shows it at the last step, with the worst rollout of that step;
-docs/pictures/report.png the top of the report.
+docs/pictures/live.svg shows the live view in a terminal at the last step, with the best rollout of that step.
+docs/pictures/report.png shows the top of the report.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def live(run: Path) -> None:
     console = Console(record=True, file=io.StringIO(), width=100, force_terminal=True)
     console.print(view)
     drawn = console.export_svg(title="reasoner train")
-    (PICTURES / "live.svg").write_text(re.sub(r"@font-face \{.*?\}\n", "", drawn, flags=re.DOTALL))  # fonts of the web
+    (PICTURES / "live.svg").write_text(re.sub(r"@font-face \{.*?\}\n", "", drawn, flags=re.DOTALL))  # no web fonts
 
 
 def report(run: Path) -> None:
-    """Photograph the report."""
+    """Take a screenshot of the report."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "report.html"
         write_report(run, output=page_file)

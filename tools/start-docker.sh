@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# See that the sandbox's two engines are there: Docker (installed and started) and bubblewrap (installed).
-# As root on Debian and its like it does what is missing; everywhere else it says in one line what will not be run.
-# Safe to call again, and from several places at once: there is never a second engine.
+# Make the sandbox's two backends available: Docker (installed and started) and bubblewrap (installed).
+# As root on Debian or a derivative it installs and starts what is missing; elsewhere it prints which tests will not run.
+# It can be run repeatedly and several times at once: a second engine is never started.
 set -uo pipefail
 cd /
 log=${REASONER_DOCKERD_LOG:-/var/log/reasoner-dockerd.log}
 wait_seconds=90
 
-# Over its socket: no client program is needed. An engine that DOCKER_HOST names on another machine is not ours to start.
+# Asks over the socket, without a client program. An engine on another machine (DOCKER_HOST) is not started here.
 answers() {
   local socket=${DOCKER_HOST:-unix://}
   case $socket in
@@ -22,13 +22,13 @@ sys.exit(engine.getresponse().status != 200)' "${socket#unix://}" >/dev/null 2>&
 }
 say() { echo "start-docker: $*" >&2; }
 
-# The engine's number in its own file, if that is an engine and alive: the file outlives a crash and a reboot, and the
-# number may be another program's by then.
+# The engine's process id from its pid file, if that process exists and is dockerd: the file remains after a crash or a
+# reboot, when the id may belong to another program.
 engine_pid() {
   local pid
   for pid in $(cat /var/run/docker.pid 2>/dev/null) $(pidof dockerd 2>/dev/null); do
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || continue
-    grep -q '^State:[[:space:]]*[ZX]' "/proc/$pid/status" 2>/dev/null || { echo "$pid"; return; }  # the dead are none
+    grep -q '^State:[[:space:]]*[ZX]' "/proc/$pid/status" 2>/dev/null || { echo "$pid"; return; }  # not zombies
   done
   return 1
 }
@@ -51,12 +51,12 @@ install_missing() {
 }
 
 start_engine() {
-  # systemd where it runs this machine: it restarts the engine after a reboot and keeps its log
+  # systemd, if it runs on this machine, restarts the engine after a reboot and keeps its log
   if [ -d /run/systemd/system ]; then
     systemctl start docker </dev/null >/dev/null 2>&1 && return 0
   fi
   rm -f /var/run/docker.pid
-  # detached: it outlives this script and whoever called it, and holds none of their descriptors
+  # detached: it continues after this script and its caller have ended, and inherits none of their descriptors
   setsid -f bash -c 'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] && eval "exec $fd>&-"; done
     exec dockerd' </dev/null >>"$log" 2>&1
 }
@@ -76,7 +76,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   missing=()
   answers || missing+=("the Docker tests (install docker, start it, and join the group docker)")
   command -v bwrap >/dev/null || missing+=("the bubblewrap tests (install bubblewrap)")
-  say "not run on this machine: $(IFS=';'; echo "${missing[*]}"). As root on Debian this is done for you."
+  say "not run on this machine: $(IFS=';'; echo "${missing[*]}"). As root on Debian this script installs them."
   exit 0
 fi
 exec 9>/var/lock/reasoner-start-docker.lock
@@ -86,7 +86,7 @@ command -v dockerd >/dev/null || exit 0
 answers && exit 0
 engine_pid >/dev/null || start_engine 9>&-
 await_engine && exit 0
-# one that was on its way out when we looked is gone by now
+# an engine that was shutting down at the first check has ended by now
 if ! engine_pid >/dev/null; then start_engine 9>&-; await_engine && exit 0; fi
 say "the Docker engine does not answer (see $log: $(tail -n 1 "$log" 2>/dev/null | cut -c1-200)); the Docker tests are not run."
 exit 0

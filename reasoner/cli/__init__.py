@@ -1,4 +1,4 @@
-"""`reasoner`: each command lives in a module of its own, imported only when it is called."""
+"""The `reasoner` command; each subcommand is in its own module, imported only when it is called."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ COMMANDS: Mapping[str, str] = {
     "compare": "reasoner.cli.compare:compare",
     "env": "reasoner.cli.env:env",
 }
-"""Command to `module:function` or `module:Typer app`. The modules import heavy things inside functions."""
+"""Command to `module:function` or `module:Typer app`. The modules import heavy packages inside functions."""
 
 
 class Command(TyperCommand):
-    """A command that says how settings are given to whoever gives them as options."""
+    """A command whose error for an unknown option explains that settings are given as key=value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read the arguments."""
+        """Parse the arguments; an unknown option of a command with settings gets the hint."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            option = getattr(error, "option_name", None)  # of click's NoSuchOption, which typer keeps to itself
+            option = getattr(error, "option_name", None)  # of click's NoSuchOption, which typer does not export
             if option is None or not any(parameter.name == "overrides" for parameter in self.params):
                 raise
             setting = option.lstrip("-").replace("-", "_")
@@ -57,10 +57,10 @@ class Command(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """Finds commands in COMMANDS."""
+    """Command group that imports the commands of COMMANDS on first use."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command, or name the closest."""
+        """Find a command; for an unknown one, fail with the closest name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
@@ -114,6 +114,6 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the `reasoner` command."""
+    """Run the `reasoner` command."""
     guard_streams()
     app(prog_name=shlex.join(program()), complete_var="_REASONER_COMPLETE")

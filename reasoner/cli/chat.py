@@ -31,21 +31,22 @@ def chat(
         typer.Argument(help="A run, one of its stages, a model folder, or a hub name.", autocompletion=complete.runs),
     ],
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Answer this alone, on standard output, and end.")
+        str | None, typer.Option("--prompt", help="Answer only this, on standard output, and exit.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, help="0: the likeliest answer; else as it was evaluated.")
+        float | None,
+        typer.Option("--temperature", min=0.0, help="0: the likeliest token. Default: as evaluated."),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="Of an answer; else as it was evaluated.")
+        int | None, typer.Option("--max-tokens", min=1, help="Tokens of an answer. Default: as evaluated.")
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="System prompt, in the place of its own.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt, instead of the model's own.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sampling.")] = 0,
 ) -> None:
-    """Talk to a model in the terminal, prompted as it was trained.
+    """Talk to a model in the terminal, with the prompt format of its training.
 
-    A model with a chat template keeps the turns (`/new` begins anew); one that was trained on single prompts answers
-    each by itself. Ctrl-D or Ctrl-C ends.
+    A model with a chat template keeps the conversation (`/new` starts a new one); a model trained on single prompts
+    answers each prompt on its own. Ctrl-D or Ctrl-C ends.
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage, prompt_format
@@ -71,10 +72,12 @@ def chat(
 
 
 def converse(talk: Talk) -> None:
-    """Read what a person types and answer it, until the input ends."""
+    """Read prompts from standard input and answer each, until the input ends."""
     shown = sys.stdin.isatty()
     if shown:
-        turns = f"keeps the turns, {NEW} begins anew" if talk.keeps_turns else "answers each prompt by itself"
+        turns = (
+            f"keeps the conversation, {NEW} starts a new one" if talk.keeps_turns else "answers each prompt on its own"
+        )
         say(f"{turns}; Ctrl-D ends\n")
         import readline  # noqa: F401  (arrow keys in `input`)
     while True:
@@ -91,16 +94,16 @@ def converse(talk: Talk) -> None:
 
 
 def say(text: str) -> None:
-    """Print what a model wrote: whatever a terminal would obey is spelt out."""
+    """Print a model's text; control characters that a terminal would obey are shown as escapes."""
     sys.stdout.write(visible(text))
     sys.stdout.flush()
 
 
 class Talk:
-    """A model and the turns so far."""
+    """A loaded model and the conversation so far."""
 
     def __init__(self, path: str, kept: KeptPrompt, *, seed: int) -> None:
-        """Load the model; raises ModelError as `load_model` does."""
+        """Load the model. Raises ModelError as `load_model` does."""
         import torch
 
         from reasoner.config.sections import ModelSection
@@ -117,30 +120,30 @@ class Talk:
         self._limit = context_limit(config, section)
         self._ends = ends_of(tokenizer, kept.prompt, configured_ends(path, config))
         self.keeps_turns = uses_chat(tokenizer, kept.prompt)
-        """False: it was trained on single prompts."""
+        """False: the model was trained on single prompts."""
         self.turns: list[Message] = []
 
     def answer(self, text: str) -> str:
-        """Answer a message, printed while it is sampled; the turns are kept where the model knows turns.
+        """Answer a message and print the answer while it is sampled; the turn is kept if the model keeps turns.
 
         Raises:
-            ConfigError: the prompt leaves no room in the model's context, or the chat template refuses it.
+            ConfigError: the prompt leaves no room in the model's context, or the chat template rejects it.
         """
-        asked: Message = {"role": "user", "content": self._kept.completed(text)}
-        ids = self._prompt_ids([*self.turns, asked])
+        question: Message = {"role": "user", "content": self._kept.completed(text)}
+        ids = self._prompt_ids([*self.turns, question])
         room = min(self._kept.sampling.max_tokens, self._limit - len(ids))
         if room < 1:
             from reasoner.config.errors import ConfigError
 
             raise ConfigError(
                 "bad-value",
-                f"the conversation must leave room in the context of {self._limit} tokens; it has {len(ids)}. Begin"
-                f" anew with {NEW}.",
+                f"the conversation must leave room in the context of {self._limit} tokens; it has {len(ids)}. Start"
+                f" a new one with {NEW}.",
             )
-        said = self._sample(ids, room)
+        reply = self._sample(ids, room)
         if self.keeps_turns:
-            self.turns += [asked, {"role": "assistant", "content": said}]
-        return said
+            self.turns += [question, {"role": "assistant", "content": reply}]
+        return reply
 
     def _prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         from reasoner.data.prompt import render
@@ -159,7 +162,7 @@ class Talk:
         if options["do_sample"]:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         stop = list(self._ends.stop)
-        # in the place of the model's own, whose penalties would fill what is left out here
+        # replaces the model's own config, whose penalties would apply to options not set here
         model.generation_config = GenerationConfig(
             max_new_tokens=room,
             eos_token_id=list(self._ends.ids),
@@ -175,17 +178,17 @@ class Talk:
 
 
 class Printed:
-    """Prints a completion while it is sampled; what `generate` calls a streamer."""
+    """Streamer for `generate`: prints a completion while it is sampled."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, end_ids: Sequence[int], stop: Sequence[str]) -> None:
         self._tokenizer, self._end_ids, self._stop = tokenizer, end_ids, stop
         self._tokens: list[int] | None = None
         self.text = ""
-        """As an evaluation would grade it: to the stop string, without the end token."""
+        """The completion as an evaluation would grade it: up to the stop string, without the end token."""
         self._shown = 0
 
     def put(self, value: torch.Tensor) -> None:
-        """Take the prompt, then token after token."""
+        """Receive the prompt, then token after token."""
         if self._tokens is None:
             self._tokens = []
             return
@@ -193,7 +196,7 @@ class Printed:
         self._show(whole=False)
 
     def end(self) -> None:
-        """Show what was held back."""
+        """Print the remaining text."""
         self._show(whole=True)
         say("\n")
 
@@ -201,7 +204,7 @@ class Printed:
         text = str(self._tokenizer.decode(self._tokens or [], skip_special_tokens=True))
         ends = [text.index(stop) + len(stop) for stop in self._stop if stop in text]
         self.text = text[: min(ends, default=len(text))]
-        # the begin of a character of several tokens decodes to a replacement character
+        # an incomplete character (the first of several tokens) decodes to a replacement character
         if whole or not self.text.endswith("\ufffd"):
             say(self.text[self._shown :])
             self._shown = len(self.text)

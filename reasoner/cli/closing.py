@@ -1,4 +1,4 @@
-"""The last lines of a run: what changed, what explain says of it, and where everything lies."""
+"""The last lines of a run: what changed, the findings of explain, and the paths of the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from verifiers.terminal.program import program
 
 
 def print_closing(run: RunConfig) -> None:
-    """Before and after of each stage, and the paths of records, curves and model."""
+    """Print each stage's metrics before and after, the findings, and the paths of records, report and model."""
     console = plain_console()
     for index, stage in enumerate(run.stages):
         folder = run.stage_folder(index)

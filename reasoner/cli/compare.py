@@ -15,7 +15,7 @@ from verifiers.text import one_line
 
 
 class On(StrEnum):
-    """Which completions are compared."""
+    """The completions to compare: of evaluations or of training."""
 
     EVAL = "eval"
     TRAIN = "train"
@@ -40,11 +40,11 @@ def compare(
         On, typer.Option("--on", help="The last evaluation, or the last quarter of the training steps.")
     ] = On.EVAL,
     metric: Annotated[
-        Metric, typer.Option("--metric", help="Share right, or mean reward, of each problem.")
+        Metric, typer.Option("--metric", help="Per problem: share of right answers, or mean reward.")
     ] = Metric.CORRECT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
-    """Compare runs on the problems that they share: paired differences with intervals and exact tests.
+    """Compare runs on their common problems: paired differences with intervals and exact tests.
 
     Every run is compared with the first; `compare RUN@0 RUN` compares a run with its own start.
     """
@@ -73,9 +73,7 @@ def compare(
             typer.echo(one_line(f"{c.b} against {c.a}: {c.verdict}"))
             typer.echo(
                 f"  {c.mean_a:.1%} -> {c.mean_b:.1%}, difference {c.difference:+.1%} [{c.low:+.1%}, {c.high:+.1%}],"
-                f" p = {c.p:.2g} ({c.test}), {c.problems} problems, {c.unequal} of them unequal"
+                f" p = {c.p:.2g} ({c.test}), {c.problems} problems, {c.unequal} with a difference"
             )
             if c.only_a or c.only_b:
-                typer.echo(
-                    f"  left out: {c.only_a} problems that only the first has, {c.only_b} that only the second has"
-                )
+                typer.echo(f"  not compared: {c.only_a} problems only in the first run, {c.only_b} only in the second")

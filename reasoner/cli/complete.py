@@ -1,6 +1,6 @@
-"""What the shell completes an argument to. Nothing heavy is imported: a person waits for it at each Tab.
+"""Shell completion of arguments. Imports nothing heavy, because a person waits for it at each Tab.
 
-Where nothing fits, the shell completes to files.
+If a function returns nothing, the shell completes file names.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 from reasoner.config.shipped import shipped_configs
 
 MOST_FOLDERS = 1000
-"""That are looked into: a Tab must not read a disk."""
+"""Maximum number of folder entries that are read, because a Tab must not scan a disk."""
 
 
 def configs(incomplete: str) -> list[str]:
-    """Return the shipped configs and the YAML files that begin so."""
+    """Return the shipped configs and the YAML files that begin with `incomplete`."""
     return _beginning([*shipped_configs(), *_files(incomplete, (".yaml", ".yml"))], incomplete)
 
 
 def runs(incomplete: str) -> list[str]:
-    """Return the run folders that begin so: those of `runs/`, and those beside and below what is typed."""
+    """Return the run folders that begin with `incomplete`: in `runs/`, and next to and below the typed path."""
     within = Path(incomplete or ".") if incomplete.endswith("/") else Path(incomplete).parent
     near = [*_folders(within), *(_folders(Path("runs")) if incomplete in "runs/" else ())]
     found = [folder for folder in near if _holds_run(folder)]
@@ -30,14 +30,14 @@ def runs(incomplete: str) -> list[str]:
 
 
 def tasks(incomplete: str) -> list[str]:
-    """Return the installed tasks that begin so."""
+    """Return the installed tasks that begin with `incomplete`."""
     from tasks.registry import installed_tasks
 
     return _beginning((source.name for source in installed_tasks()), incomplete)
 
 
 def suites(incomplete: str) -> list[str]:
-    """Return the suites that begin so; of `a,b` the last name is completed."""
+    """Return the suites that begin with `incomplete`; in a list `a,b` the last name is completed."""
     from tasks.suites.table import SUITES
 
     before, comma, _ = incomplete.rpartition(",")
@@ -45,14 +45,14 @@ def suites(incomplete: str) -> list[str]:
 
 
 def verifiers(incomplete: str) -> list[str]:
-    """Return the installed verifiers, and the Python files, that begin so."""
+    """Return the installed verifiers and the Python files that begin with `incomplete`."""
     from verifiers import installed
 
     return _beginning([*(source.name for source in installed()), *_files(incomplete, (".py",))], incomplete)
 
 
 def engines(incomplete: str) -> list[str]:
-    """Return the engines of an evaluation that begin so."""
+    """Return the engines for an evaluation that begin with `incomplete`."""
     return _beginning(("hf", "vllm"), incomplete)
 
 
@@ -70,7 +70,7 @@ def _folders(within: Path) -> list[Path]:
 
 
 def _entries(within: Path) -> list[Path]:
-    """The entries of a folder, named as a person would type them; none where it cannot be read."""
+    """Return the entries of a folder, with paths as a person would type them; none if it cannot be read."""
     try:
         found = [path for path, _ in zip(within.iterdir(), range(MOST_FOLDERS), strict=False)]
     except OSError:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from reasoner.data.propose import Proposal
     from tasks import BadRow
 
-app = plain_typer(no_args_is_help=True, help="Say what is in data, and whether it can be used.")
-SAID_EVERY = 30.0
-"""Seconds between lines where there is no terminal to draw in."""
+app = plain_typer(no_args_is_help=True, help="Show the content of data, and check that it can be used.")
+LINE_EVERY = 30.0
+"""Seconds between progress lines without a terminal."""
 
 
 @app.callback()
 def _group() -> None:
-    """Say what is in data, and whether it can be used."""
+    """Show the content of data, and check that it can be used."""
 
 
 @app.command()
@@ -38,19 +38,20 @@ def check(
         typer.Argument(help="key=value: options of the dataset task, or keys of sft or preferences, or of the config."),
     ] = None,
     use: Annotated[
-        str | None, typer.Option("--for", help="problems, demonstrations or preferences; default: as is recognised.")
+        str | None,
+        typer.Option("--for", help="problems, demonstrations or preferences. Default: by the rows."),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="A model: count tokens, show rows as it sees them.")
+        str | None, typer.Option("--tokenizer", help="A model; counts tokens and shows rows as the model sees them.")
     ] = None,
     bad_rows: Annotated[
-        Path | None, typer.Option("--bad-rows", help="Write every row that cannot be used to this file (TSV).")
+        Path | None, typer.Option("--bad-rows", help="Write every unusable row to this file (TSV).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Say how data is read, what of it can be used, what is repeated, and the config to paste.
+    """Report how data is read, how much of it can be used, what is repeated, and a config to paste.
 
-    Exit status: 0 where it can be used, 1 where it cannot, 2 where it cannot be read at all.
+    Exit status: 0 if it can be used, 1 if it cannot, 2 if it cannot be read at all.
     """
     with plain_errors():
         from reasoner.data.check import check_stage
@@ -82,15 +83,17 @@ def _print(reports: list[Report], tokens: list[Tokens | None], found: Proposal, 
         for line in lines(report, counted):
             typer.echo(line)
     if found.yaml:
-        typer.echo("\n# a config that reads it so; `reasoner train FILE.yaml --dry-run` says what it would do")
+        typer.echo(
+            "\n# a config that reads it in this way; `reasoner train FILE.yaml --dry-run` shows what it would do"
+        )
         typer.echo(found.yaml)
 
 
 def print_data(run: RunConfig) -> None:
-    """Print what is to be known of the data of every stage that lies on this disk, each source once.
+    """Print a report on each local data source of every stage; the same report is printed once.
 
     Raises:
-        ConfigError: some of it cannot be used.
+        ConfigError: a source cannot be used.
     """
     from reasoner.config.errors import ConfigError
     from reasoner.data.check import check_stage
@@ -121,7 +124,7 @@ def _tokens(stage: StageConfig, report: Report, name: str) -> Tokens:
 
 @contextmanager
 def _written(path: Path | None) -> Iterator[object]:
-    """What writes bad rows to a file as they are found; None without a file."""
+    """Yield a function that writes bad rows to a file as they are found; None without a file."""
     if path is None:
         yield None
         return
@@ -138,33 +141,39 @@ def _written(path: Path | None) -> Iterator[object]:
 
 @contextmanager
 def watched(on_bad: object = None) -> Iterator[Watch]:
-    """Say on standard error how many rows were read: in a terminal all the time, elsewhere now and then."""
+    """Report on standard error how many rows were read: continuously in a terminal, otherwise every 30 seconds.
+
+    Yields callbacks for the reading functions.
+
+    Args:
+        on_bad: called with every bad row; None: nothing is.
+    """
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from reasoner.data.check import Watch
     from verifiers.terminal.console import plain_console
 
     console = plain_console(stderr=True)
-    told = Watch() if on_bad is None else Watch(on_bad=on_bad)  # pyright: ignore[reportArgumentType]
+    callbacks = Watch() if on_bad is None else Watch(on_bad=on_bad)  # pyright: ignore[reportArgumentType]
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
     live = console.is_terminal
     with Progress(
         *columns, console=console, transient=True, disable=not live, redirect_stdout=False, redirect_stderr=False
     ) as bar:
-        task, rows, said = bar.add_task("rows"), 0, time.monotonic()
+        task, rows, last_line = bar.add_task("rows"), 0, time.monotonic()
 
         def on_row() -> None:
-            nonlocal rows, said
+            nonlocal rows, last_line
             rows += 1
             if rows % 1000:
                 return
             if live:
                 bar.update(task, completed=rows)
-            elif time.monotonic() - said > SAID_EVERY:
-                said = time.monotonic()
+            elif time.monotonic() - last_line > LINE_EVERY:
+                last_line = time.monotonic()
                 typer.echo(f"{rows:,} rows read", err=True)
 
-        yield told._replace(on_row=on_row)
+        yield callbacks._replace(on_row=on_row)
 
 
 __all__ = ["app", "print_data", "watched"]

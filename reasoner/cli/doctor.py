@@ -22,12 +22,12 @@ def doctor(
         typer.Argument(help="A YAML file, or the name of a shipped config.", autocompletion=complete.configs),
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value, as for `reasoner train`.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Instead of the stage's own.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model to check instead of the stage's own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every check as one JSON array.")] = False,
 ) -> None:
-    """What works on this machine; with a config, whether its golds, sandbox, weight sync and engine are sound.
+    """Check what works on this machine; with a config, also its references, sandbox, weight sync and engine.
 
-    Exit status 0 where nothing failed, 1 where something did. A missing thing that the config does not need is no
+    Exit status: 0 if nothing failed, 1 if something did. A missing part that the config does not need is not a
     failure.
     """
     with plain_errors():

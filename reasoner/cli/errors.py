@@ -1,4 +1,4 @@
-"""Errors of our own as one plain line, with their exit status; anything else keeps its traceback."""
+"""Our own errors as one plain line, with their exit status; other errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ EXTRAS = {
     "httpx": "judge",
     **dict.fromkeys(("uvicorn", "prometheus_client"), "serve"),
 }
-"""What a plain `pip install` does not bring, by the extra that does."""
+"""Modules that a plain `pip install` does not include, each with the extra that does."""
 
 
 def plain_typer(**settings: Any) -> typer.Typer:
-    """Return a group of commands whose help and errors are plain text: typer's panels would obey what a user quotes."""
+    """Return a command group with plain-text help and errors: typer's panels would interpret markup in quoted input."""
     given = {"add_completion": False, **settings}
     return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, **given)
 
@@ -33,7 +33,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         resumable = isinstance(error, Interrupted)
-        typer.echo("stopped; go on with --resume" if resumable else "stopped at once", err=True)
+        typer.echo("stopped; continue with --resume" if resumable else "stopped at once", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
@@ -43,7 +43,7 @@ def plain_errors() -> Iterator[None]:
         typer.echo(f"error: this needs {error.name}, which is not installed: {advice}.", err=True)
         sys.exit(FAILED)
     except Exception as error:
-        # imported here: most commands end without an error, and start the faster
+        # imported here: most commands end without an error, and start faster without these imports
         from sandbox import SandboxError
         from tasks import TaskError
         from verifiers import VerifierError

@@ -30,7 +30,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--task",
-            help="Name of a task, or module:Class (see `reasoner tasks list`); a run's own: all.",
+            help="Name of a task, or module:Class (see `reasoner tasks list`). Default: all of a run's own.",
             autocompletion=complete.tasks,
         ),
     ] = None,
@@ -38,32 +38,39 @@ def evaluate(
         str | None,
         typer.Option(
             "--suite",
-            help="Evaluation sets by name, a,b,c (see `reasoner suites`), each by its own definition.",
+            help="Evaluation sets by name, a,b,c (see `reasoner suites`), each with its own definition.",
             autocompletion=complete.suites,
         ),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="Where the data of a suite lies: SUITE=PATH; repeatable.")
+        list[str] | None, typer.Option("--data", help="Path of a suite's data: SUITE=PATH; repeatable.")
     ] = None,
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem (K); 1.")] = None,
-    problems: Annotated[int | None, typer.Option("--problems", min=1, help="At most so many problems; 512.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split of the task; test.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Completions per problem (K). Default: 1.")
+    ] = None,
+    problems: Annotated[
+        int | None, typer.Option("--problems", min=1, help="Maximum number of problems. Default: 512.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of the task. Default: test.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="vllm or hf; vllm.", autocompletion=complete.engines)
+        str | None, typer.Option("--engine", help="vllm or hf. Default: vllm.", autocompletion=complete.engines)
     ] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="1.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", min=0.01, max=1.0, help="1.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Tokens of a completion; 512.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="Default: 1.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", min=0.01, max=1.0, help="Default: 1.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Maximum tokens of a completion. Default: 512.")
+    ] = None,
     chat: Annotated[str | None, typer.Option("--chat", help="Use the chat template: auto, always or never.")] = None,
     system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
     template: Annotated[
-        str | None, typer.Option("--template", help="Around each prompt, which stands at {prompt}.")
+        str | None, typer.Option("--template", help="Text around each prompt, which replaces {prompt} in it.")
     ] = None,
     verifier: Annotated[
-        str | None, typer.Option("--verifier", help="Instead of the task's own.", autocompletion=complete.verifiers)
+        str | None,
+        typer.Option("--verifier", help="Verifier instead of the task's own.", autocompletion=complete.verifiers),
     ] = None,
     verifier_option: Annotated[
         list[str] | None, typer.Option("--verifier-option", help="Option of the verifier: key=value; repeatable.")
@@ -72,21 +79,21 @@ def evaluate(
         bool,
         typer.Option("--allow-row-code", help="The run's own config may name Python files, modules and URLs."),
     ] = False,
-    seed: Annotated[int | None, typer.Option("--seed", help="0.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: 0.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Folder for evals.jsonl and every completion; of suites: suites/MODEL."),
+        typer.Option("--output", help="Folder for evals.jsonl and every completion; for suites: suites/MODEL."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as one JSON object.")] = False,
 ) -> None:
     """Evaluate a model: unbiased pass@k, avg@k and maj@k, each with a 95 % interval.
 
-    A run is evaluated as it evaluated itself: on its own tasks with their options and verifiers, by its `eval` section,
-    prompt and seed; a model with a prompt.json by the prompt and sampling that it holds; what is given here wins. Of
-    another model the defaults are those of the options.
+    A run is evaluated with the settings of its own evaluations: its tasks with their options and verifiers, its `eval`
+    section, prompt and seed. A model with a prompt.json is evaluated with the prompt and sampling in that file. Options
+    given here take precedence. For any other model the defaults are those of the options.
 
-    On a suite it is evaluated by the suite's definition; what is given here is recorded as a departure from it. Each
-    suite's result is written when it is finished: the same command goes on where it was interrupted.
+    A suite is evaluated by its own definition; options given here are recorded as deviations from it. Each suite's
+    result is written as soon as it is finished: the same command continues after an interruption.
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage
@@ -106,10 +113,10 @@ def evaluate(
         if names and (task or split or option or verifier or verifier_option):
             raise ConfigError(
                 "bad-value",
-                "--suite takes no --task, --split, --option, --verifier and --verifier-option: a suite has its own.",
+                "--suite takes no --task, --split, --option, --verifier or --verifier-option: a suite defines its own.",
             )
         if data and not names:
-            raise ConfigError("bad-value", "--data needs --suite, whose data it names.")
+            raise ConfigError("bad-value", "--data names the data of a suite, and needs --suite.")
         if trained is not None and not allow_row_code:
             check_found(trained, task="suite" if names else task, verifier=verifier, engine=engine)
         given: dict[str, dict[str, object]] = {
@@ -155,7 +162,7 @@ def evaluate(
             skip_unused_packages()
             from reasoner.session.evaluate_model import evaluate_model
 
-        typer.echo("\n".join(_said(stage, found)), err=True)
+        typer.echo("\n".join(_setting_lines(stage, found)), err=True)
 
         _while_it_is_there(
             found,
@@ -178,7 +185,7 @@ def _on_suites(
     as_json: bool,
     any_code: bool,
 ) -> None:
-    """Evaluate on suites: the model's own prompt and engine, and all else by the suites' definitions."""
+    """Evaluate on suites: with the model's own prompt and engine, and otherwise by the suites' definitions."""
     from reasoner.cli.suites import learned_by, results_folder, said, suite_stages
     from reasoner.engine.environment import go_offline_where_cut_off, skip_unused_packages
 
@@ -200,12 +207,12 @@ def _on_suites(
 
 
 def _of_model(stage: StageConfig, folder: Path | str) -> StageConfig:
-    """The same stage with the model in this folder."""
+    """Return a copy of the stage with the model in this folder."""
     return stage.model_copy(update={"model": stage.model.model_copy(update={"path": str(folder)})})
 
 
 def _while_it_is_there(found: Given, model: str, measure: Callable[[Path | str], object]) -> None:
-    """Measure a model; a run may go on, and remove the checkpoint before it is loaded: then the next one."""
+    """Measure a model. If its run removes the checkpoint before it is loaded, measure the next one."""
     from reasoner.storage.find_model import read_model
 
     if found.path == model:
@@ -219,7 +226,7 @@ def _given(section: Mapping[str, object]) -> dict[str, object]:
 
 
 def _own_settings(found: Given) -> dict[str, object]:
-    """The sections of a run by which it evaluated; else those kept with the model, or this command's defaults."""
+    """Return the settings of a run's evaluations; without a run those kept with the model, or the defaults."""
     trained = found.stage
     if trained is None:
         if found.kept is None:
@@ -234,7 +241,7 @@ def _own_settings(found: Given) -> dict[str, object]:
     if not trained.eval.problems:
         held_out["problems"] = 512
     engine: dict[str, object] = trained.engine.model_dump(exclude={"sync_check"})
-    if trained.engine.name == "vllm-server":  # whose servers are gone
+    if trained.engine.name == "vllm-server":  # its servers no longer run
         engine = {"name": "vllm"}
     return {
         "seed": trained.seed,
@@ -260,19 +267,19 @@ def _tasks(
     verifier: str | None,
     verifier_options: Mapping[str, object],
 ) -> list[dict[str, Any]]:
-    """The tasks to evaluate on: the run's own, or the named one, with what was given in their place.
+    """Return the tasks to evaluate on: the run's own or the named one, with the given settings applied.
 
     Raises:
-        ConfigError: none is named, and the model is of no run with a task.
+        ConfigError: no task is named, and the model does not come from a run with a task.
     """
     own = list(trained.task) if trained else []
     chosen: list[dict[str, Any]] = [section.model_dump() for section in own if name in (None, section.name)]
     if not chosen:
         if name is None:
             of = (
-                "is of no run that has one"
+                "does not come from a run that has one"
                 if Path(model).exists()
-                else "is no folder here, and of a hub name it is not known"
+                else "is not a local folder, and a hub model names no task"
             )
             raise ConfigError("bad-value", f"--task must name a task: {model} {of}.")
         chosen = [{"name": name}]
@@ -288,8 +295,8 @@ def _tasks(
     return chosen
 
 
-def _said(stage: StageConfig, found: Given) -> Iterator[str]:
-    """By which settings the model is evaluated."""
+def _setting_lines(stage: StageConfig, found: Given) -> Iterator[str]:
+    """Yield lines with the settings of the evaluation."""
     section, prompt = stage.eval, stage.prompt
     of_run = "by the settings of the run and those given" if found.stage else "settings"
     of_model = "by the settings kept with the model and those given"

@@ -1,4 +1,4 @@
-"""Two examples for each command."""
+"""Two examples for each command, shown at the end of its help."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "sandbox check": ("reasoner sandbox check", "reasoner sandbox check --backend bubblewrap"),
     "sandbox bench": ("reasoner sandbox bench", "reasoner sandbox bench --seconds 10"),
 }
-"""What the help of a command ends with, by its words."""
+"""Command words to the examples at the end of its help."""
 
 
 def epilog(command: str) -> str:
-    """Return the end of a command's help, with the program as it was started."""
+    """Return the end of a command's help; its examples name the program as the user started it."""
     started = shlex.join(program())
     shown = (example.replace("reasoner", started, 1) for example in EXAMPLES[command])
-    return "Examples:\n\n\b\n" + "\n".join(shown)  # \b: click leaves these lines as they are
+    return "Examples:\n\n\b\n" + "\n".join(shown)  # \b: click does not rewrap these lines

@@ -19,21 +19,21 @@ def explain(
             help="A run folder, or one of its stages; it may still be running.", autocompletion=complete.runs
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Findings as one JSON array a stage.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON array, by stage.")] = False,
     audit: Annotated[
-        int, typer.Option("--audit", min=0, help="Grade so many rewarded rollouts with a held-out verifier; 0: none.")
+        int, typer.Option("--audit", min=0, help="Rewarded rollouts to grade with a held-out verifier; 0: none.")
     ] = 200,
     held_out: Annotated[
         str | None,
         typer.Option(
             "--held-out",
-            help="The held-out verifier; default: a stricter one for the task.",
+            help="The held-out verifier. Default: a stricter one for the task.",
             autocompletion=complete.verifiers,
         ),
     ] = None,
-    fail: Annotated[bool, typer.Option("--fail", help="Exit 1 where there is a fault.")] = False,
+    fail: Annotated[bool, typer.Option("--fail", help="Exit with status 1 if there is a fault.")] = False,
 ) -> None:
-    """Say what is going wrong in a run and what to change, the costliest first, each with its evidence."""
+    """Report what goes wrong in a run and what to change, the costliest problem first, each with its evidence."""
     with plain_errors():
         from reasoner.observe.analysis.audit import explain_and_audit
         from reasoner.observe.explain import Level

@@ -21,18 +21,18 @@ def export(
     output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
     dtype: Annotated[
         str | None,
-        typer.Option(help="float32, bfloat16 or float16; without it that of the base model.", metavar="DTYPE"),
+        typer.Option(help="float32, bfloat16 or float16. Default: that of the base model.", metavar="DTYPE"),
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best model by the config's metric, not the last.")] = False,
     push_to_hub: Annotated[
         str | None,
         typer.Option(
-            "--push-to-hub", help="Upload the folder as this repository of the hub, too.", metavar="USER/NAME"
+            "--push-to-hub", help="Also upload the folder to this repository of the hub.", metavar="USER/NAME"
         ),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new repository of --push-to-hub is private.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository of --push-to-hub private.")] = False,
 ) -> None:
-    """Write a plain Hugging Face folder: model, tokenizer, model card, prompt format; adapters merged."""
+    """Write a plain Hugging Face folder: model with adapters merged, tokenizer, model card and prompt format."""
     with plain_errors():
         from reasoner.cli.hub import check_hub, push
         from reasoner.config.by_name import named
@@ -44,7 +44,7 @@ def export(
             raise RunError(f"{output} exists already. Name another folder.")
         if dtype is not None:
             named(dict.fromkeys(DTYPE_NAMES), dtype, "dtype")
-        find_model(run, best=best)  # before anything is made
+        find_model(run, best=best)  # fails before anything is written
         if push_to_hub is not None:
             check_hub(push_to_hub)
         sources: list[Path] = []
@@ -60,11 +60,11 @@ def export(
 
 
 def _write(source: Path, folder: Path, dtype: str | None) -> None:
-    """Write a plain model; torch is imported only where its numbers change."""
+    """Write a plain model; torch is imported only if the weights must be changed."""
     from reasoner.model.paths import DTYPE_FILE
     from reasoner.storage.files import copy_files
 
-    for left in folder.iterdir():  # of a checkpoint that its run removed while it was read
+    for left in folder.iterdir():  # left from a checkpoint that its run removed while it was read
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if (source / "adapter_config.json").is_file():
         with loading_told("torch"):
@@ -80,7 +80,7 @@ def _write(source: Path, folder: Path, dtype: str | None) -> None:
 
 
 def _add_companions(source: Path, folder: Path) -> None:
-    """Write model card and prompt format, where the model of a run lies without: a checkpoint's, or an older run's."""
+    """Write model card and prompt format if the model's folder has none (a checkpoint, or a model of an older run)."""
     from reasoner.config.kept_prompt import PROMPT_FILE
     from reasoner.storage.final_link import stage_of_model
 

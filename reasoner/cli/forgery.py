@@ -1,4 +1,4 @@
-"""Programs that want to look as if their tests had passed, graded by the code verifier in every way that it knows."""
+"""Programs that try to look as if their tests had passed, graded by the code verifier in each of its ways."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKED: Mapping[str, JSON] = {
     "pytest": {"pytest": "def test_add():\n" + "".join(f"    assert add({a}, {b}) == {c}\n" for a, b, c in _SUMS)},
     "output": {"cases": [{"input": f"{a} {b}\n", "output": f"{c}\n"} for a, b, c in _SUMS]},
 }
-"""One function, asked for in each of the code verifier's ways."""
+"""References for one function, one for each kind of the code verifier."""
 HONEST = (
     "```python\ndef add(a, b):\n    return a + b\n\nif __name__ == '__main__':\n"
     "    print(add(*map(int, input().split())))\n```"
@@ -35,7 +35,7 @@ HELD = frozenset({"incorrect", "no_answer", "limit_exceeded", "partial"})
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """One such program."""
+    """A program that tries to look as if its tests had passed."""
 
     name: str
     code: str
@@ -43,13 +43,13 @@ class Forgery:
 
 @cache
 def forgeries() -> tuple[Forgery, ...]:
-    """Every one of the manifest."""
+    """Return all forgeries of the manifest."""
     text = (resources.files("sandbox") / "forgeries.toml").read_text()
     return tuple(Forgery(entry["name"], entry["code"]) for entry in tomllib.loads(text)["forgery"])
 
 
 def forged(verifier: Verifier, forgery: Forgery, kind: str) -> str:
-    """Empty where the verdict is that of a program which computes nothing; what it was where it is not."""
+    """Return "" if the verdict is that of a program that computes nothing; otherwise a text with the verdict."""
     verdict = verifier.verify(completion=f"```python\n{forgery.code}\n```", reference=ASKED[kind])
     if verdict.outcome in HELD and (verdict.reward or 0.0) < 1.0:
         return ""

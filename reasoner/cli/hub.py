@@ -1,4 +1,4 @@
-"""Handing a model folder to the hub's own client."""
+"""Uploads of a model folder with the hub's own client."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from reasoner.errors import ReasonerError
 
 
 class HubError(ReasonerError, RuntimeError):
-    """A model cannot be pushed; the message says what to do."""
+    """Error of a model that cannot be uploaded; the message says what to do."""
 
 
 def check_hub(name: str) -> None:
-    """Raise for what no upload could get past: a name that is no repository's, nobody logged in.
+    """Check the repository name and the login before an upload.
 
     Raises:
-        HubError: says what to do.
+        HubError: the name is not a valid repository, or nobody is logged in; the message says what to do.
     """
     from huggingface_hub import get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -32,10 +32,10 @@ def check_hub(name: str) -> None:
 
 
 def push(folder: Path, name: str, *, private: bool) -> str:
-    """Upload a model folder as a repository of the hub, made where it is not there; returns its address.
+    """Upload a model folder to a repository of the hub, which is made if it does not exist; return its address.
 
     Raises:
-        HubError: the hub refuses it or cannot be reached; the folder is there, and the message says how to try again.
+        HubError: the hub rejects it or cannot be reached; the message says where the folder is and how to try again.
     """
     from huggingface_hub import HfApi
 
@@ -43,7 +43,7 @@ def push(folder: Path, name: str, *, private: bool) -> str:
     try:
         repository = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Upload model")
-    except Exception as error:  # the client's errors are those of its HTTP library, which differs between versions
+    except Exception as error:  # the client raises errors of its HTTP library, which differs between versions
         raise HubError(
             f"{name} could not be pushed: {_first_line(error)}. The model is in {folder}; once the hub can be reached"
             f" and your token may write there: `hf upload {name} {folder}`."

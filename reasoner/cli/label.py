@@ -15,25 +15,23 @@ from verifiers.text import one_line
 
 
 def label(
-    file: Annotated[Path, typer.Argument(help="Pairs to compare (docs/data.md); with --blind: to be made.")],
+    file: Annotated[Path, typer.Argument(help="Pairs to compare (docs/data.md); with --blind: the file to write.")],
     blind: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             "--blind",
-            help="Two runs (or files of completions) on the same problems: compare them unnamed.",
+            help="Two runs (or files of completions) on the same problems, to be compared without their names.",
             autocompletion=complete.runs,
         ),
     ] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="In the terminal instead of a page.")] = False,
-    summary: Annotated[
-        bool, typer.Option("--summary", help="Print what the labels so far add up to, and end.")
-    ] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0: a free one.")] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the order of pairs and sides.")] = 0,
-    who: Annotated[str, typer.Option("--who", help="Written beside each label.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Print a summary of the labels so far, and exit.")] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the page; 0: any free port.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the order of pairs and sides.")] = 0,
+    who: Annotated[str, typer.Option("--who", help="Name stored with each label.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Compare pairs of completions by keyboard: a local page, or the terminal. Ends where it is left, goes on there."""
+    """Compare pairs of completions by keyboard, on a local page or in the terminal; continues after the last label."""
     with plain_errors():
         from reasoner.label.labels import one_labeller
         from reasoner.label.sitting import Sitting
@@ -53,19 +51,19 @@ def label(
 
 
 def make_blind_file(file: Path, first: Path, second: Path) -> None:
-    """Write the pairs of two models, unless they are there already (a sitting goes on)."""
+    """Write the pairs of two models; a file that already contains them stays, so that labelling can continue."""
     from reasoner.label.blind import blind_pairs
     from reasoner.label.labels import LabelError
     from reasoner.storage.files import write_text
 
     text = "".join(json_line(row) + "\n" for row in blind_pairs(first, second))
     if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise LabelError(f"{file} exists and holds other pairs. Name another file for {first} and {second}.")
+        raise LabelError(f"{file} exists and contains other pairs. Name another file for {first} and {second}.")
     write_text(file, text)
 
 
 def serve(sitting: object, port: int) -> None:
-    """The page, until Ctrl-C or the last pair."""
+    """Serve the page until Ctrl-C or the last pair."""
     import threading
     import webbrowser
 
@@ -81,7 +79,7 @@ def serve(sitting: object, port: int) -> None:
     try:
         while sitting.shown() is not None:
             thread.join(timeout=0.5)
-        thread.join(timeout=1.0)  # the page still wants to hear that it was the last one
+        thread.join(timeout=1.0)  # the page still asks for the end state after the last label
     except KeyboardInterrupt:
         pass
     finally:
@@ -89,7 +87,7 @@ def serve(sitting: object, port: int) -> None:
 
 
 def print_summary(sitting: object, *, named: tuple[Path, Path] | None, as_json: bool) -> None:
-    """Wins, ties and the win rate with its interval, by category."""
+    """Print wins, ties and the win rate with its interval, by category."""
     from reasoner.label.labels import labels_file
     from reasoner.label.sitting import Sitting, summary
     from reasoner.label.sitting import as_json as rows

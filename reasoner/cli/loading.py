@@ -1,4 +1,4 @@
-"""Importing heavy packages: what a person sees meanwhile."""
+"""Imports of heavy packages, with a message for the user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading_told(what: str) -> Iterator[None]:
-    """Import heavy packages in this block; "loading WHAT ..." is shown until it ends, where there is a terminal."""
+    """Show "loading WHAT ..." in a terminal while the block imports heavy packages; removed at its end."""
     from rich.control import Control
     from rich.segment import ControlType
 

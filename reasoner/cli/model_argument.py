@@ -1,4 +1,7 @@
-"""The MODEL of a command: a run, a stage, a checkpoint, a model folder or a hub name; and how it is prompted."""
+"""The MODEL argument of a command, and how to prompt the model that it names.
+
+MODEL is a run, a stage, a checkpoint, a model folder or a hub name.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,26 @@ MOST_NAMED = 8
 
 
 class Given(NamedTuple):
-    """What a model argument leads to."""
+    """The model found for a MODEL argument."""
 
     path: str
     """Model folder or hub name."""
     stage: StageConfig | None
-    """The config that it was trained with; None: it is of no run."""
+    """The stage config that trained the model; None if it does not come from a run."""
     kept: KeptPrompt | None
-    """The prompt format in its folder."""
+    """The prompt format in its folder; None if it has none."""
 
 
 def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
-    """Find the model folder of a run, a stage or a checkpoint, and how it was trained; else the name as it is.
+    """Find the model folder of a run, a stage or a checkpoint, with its config; any other name is returned unchanged.
 
     Args:
         model: as the user typed it.
-        purpose: what the user wants of it, for the advice.
+        purpose: what the user wants to do with the model, for the advice in an error.
     Raises:
-        RunError: the folder is a run without a model, or holds an adapter alone; or there is none, where others of its
-            folder are runs. ConfigError: its files are damaged.
+        RunError: the folder is a run without a model or contains only an adapter; or it does not exist, and its parent
+            folder contains runs.
+        ConfigError: its files are damaged.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -46,7 +50,8 @@ def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
     found = folder if (folder / "config.json").is_file() else find_model(folder)
     if (found / "adapter_config.json").is_file():
         raise RunError(
-            f"{found} holds an adapter alone. Merge it first: `reasoner export {model} FOLDER`, then {purpose} FOLDER."
+            f"{found} contains only an adapter. Merge it first: `reasoner export {model} FOLDER`, then {purpose}"
+            " FOLDER."
         )
     written = stage_of_model(found)
     stage = load_config(str(written / "config.yaml")).stages[0] if written else None
@@ -54,7 +59,7 @@ def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
 
 
 def _check_mistyped(folder: Path) -> None:
-    """Refuse `runs/mistyped` where `runs` holds runs: as a name of the hub it would be looked for there."""
+    """Reject a mistyped `runs/NAME` if `runs` contains runs; otherwise it would be looked up as a hub name."""
     from reasoner.cli.complete import runs
     from reasoner.storage.files import RunError
     from verifiers.suggest import did_you_mean
@@ -68,7 +73,7 @@ def _check_mistyped(folder: Path) -> None:
 
 
 def prompt_format(given: Given) -> KeptPrompt:
-    """How a model is prompted and sampled: by its folder, by the records of its run, or by the defaults."""
+    """Return how a model is prompted and sampled: from its folder, from the records of its run, or the defaults."""
     from reasoner.config.kept_prompt import KeptPrompt
 
     if given.kept is not None:
@@ -79,15 +84,15 @@ def prompt_format(given: Given) -> KeptPrompt:
 
 
 class OfRun(NamedTuple):
-    """The prompt format of a model that lies without it: a checkpoint's, or an older run's."""
+    """Prompt format of a model whose folder has none: a checkpoint, or a model of an older run."""
 
     kept: KeptPrompt
     template: str | None
-    """A chat template that gives the prompts; None where the tokenizer's own does, or none."""
+    """A chat template that gives the prompts; None if the tokenizer's own does, or none can."""
 
 
 def format_of_run(given: Given) -> OfRun | None:
-    """What `prompt.json` would say of a model of a run, where it is not there; None elsewhere."""
+    """Return the missing prompt format of a run's model; None if its folder has one, or it is not of a run."""
     return _of_run(given, given.stage) if given.kept is None and given.stage is not None else None
 
 

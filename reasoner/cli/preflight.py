@@ -26,18 +26,18 @@ def preflight(
     overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value, as for `reasoner train`.")] = None,
     problems: Annotated[int, typer.Option("--problems", min=1, help="Problems to sample.")] = 256,
     samples: Annotated[
-        int | None, typer.Option("--samples", min=2, help="Completions of each; default: rollout.group_size.")
+        int | None, typer.Option("--samples", min=2, help="Completions per problem. Default: rollout.group_size.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Begin no further round of sampling after so many.")
+        float, typer.Option("--seconds", help="Start no new round of sampling after this time.")
     ] = 100.0,
-    model: Annotated[str | None, typer.Option("--model", help="Instead of the stage's own.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model instead of the stage's own.")] = None,
     write: Annotated[
         Path | None, typer.Option("--write-problems", help="Write the problems that are likely to have signal (JSONL).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """How much signal this data gives this model, what a step will cost, and what to change; before a GPU is spent."""
+    """Estimate, before a GPU is used, the signal of the data for the model, the cost of a step, and what to change."""
     with plain_errors():
         from reasoner.config.load import load_config
 
@@ -118,7 +118,7 @@ def _difficulty_table(done: Preflight) -> Table:
 
 
 def _completion_lines(row: Mapping[str, Any], *, max_tokens: int) -> Iterator[str]:
-    """Lengths, and the share and examples of completions without an answer or without a grade."""
+    """Yield lines on lengths, and on the share and examples of completions without an answer or without a grade."""
     tokens = row["tokens"]
     yield (
         f"completions: {tokens['median']} tokens (median), {tokens['p95']} (95 %),"

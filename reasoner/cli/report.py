@@ -18,20 +18,20 @@ def report(
             help="A run folder, or one of its stages; it may still be running.", autocompletion=complete.runs
         ),
     ],
-    output: Annotated[Path | None, typer.Option("--output", help="The page; default: RUN/report.html.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="File of the page. Default: RUN/report.html.")] = None,
     audit: Annotated[
-        int, typer.Option("--audit", min=0, help="Grade so many rewarded rollouts with a held-out verifier; 0: none.")
+        int, typer.Option("--audit", min=0, help="Rewarded rollouts to grade with a held-out verifier; 0: none.")
     ] = 200,
     held_out: Annotated[
         str | None,
         typer.Option(
             "--held-out",
-            help="The held-out verifier; default: a stricter one for the task.",
+            help="The held-out verifier. Default: a stricter one for the task.",
             autocompletion=complete.verifiers,
         ),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: curves, findings, and every rollout to read."""
+    """Write one self-contained HTML page with curves, findings and every rollout."""
     with plain_errors():
         from reasoner.observe.report import write_report
 

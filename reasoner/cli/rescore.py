@@ -24,7 +24,7 @@ def rescore(
         typer.Option(
             "--verifier",
             "-v",
-            help="Name, module:attribute or file.py:attribute; default: its own.",
+            help="Name, module:attribute or file.py:attribute. Default: the run's own.",
             autocompletion=complete.verifiers,
         ),
     ] = None,
@@ -38,11 +38,11 @@ def rescore(
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
     allow_row_code: Annotated[bool, typer.Option("--allow-row-code", help=ROW_CODE)] = False,
     show: Annotated[int, typer.Option("--show", min=0, help="Changed rollouts to print.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
-    """Grade a run's stored rollouts again: which rewards, advantages and group filters would have changed.
+    """Grade a run's stored rollouts again, and show which rewards, advantages and group filters would have changed.
 
-    Exit status 0 where no reward changes, 1 where some do.
+    Exit status: 0 if no reward changes, 1 if some do.
     """
     with plain_errors():
         from reasoner.cli.verify import parse_pairs
@@ -95,11 +95,11 @@ def _print(found: Rescore, changed: list[dict[str, Any]], *, name: str) -> None:
         typer.echo(found.advantages_note)
     for row in changed:
         before, after = row["before"], row["after"]
-        said = (
+        line = (
             f"step {row['step']} group {row['group']} sample {row['sample']}: {before['outcome']} ->"
             f" {after['outcome']}, answer {after['answer']!r} against {str(row['reference'])[:60]!r}"
         )
-        typer.echo(one_line(said))
+        typer.echo(one_line(line))
 
 
 def _range(steps: str | None) -> tuple[int, int]:

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from sandbox import Sandbox
 
 FAULT = 3
-app = plain_typer(no_args_is_help=True, help="Run untrusted code: what this machine offers, how safe, how fast.")
+app = plain_typer(no_args_is_help=True, help="Run untrusted code; check and measure the sandboxes of this machine.")
 Backend = Annotated[str, typer.Option("--backend", "-b", help="docker, bubblewrap, or unsafe-host.")]
 Packages = Annotated[
-    str, typer.Option("--packages", "-p", help="Importable by programs, comma-separated: numpy,sympy. Installed here.")
+    str,
+    typer.Option("--packages", "-p", help="Installed packages that programs may import, comma-separated: numpy,sympy."),
 ]
 
 
 @app.command()
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Only look; start nothing.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only inspect; start no program.")] = False,
 ) -> None:
-    """Say what this machine offers a sandbox, and how to get the rest; exit 1 where no backend works."""
+    """Show which sandboxes work on this machine, and how to get the others; exit with 1 if none works."""
     with plain_errors():
         from sandbox.doctor import examine
 
@@ -39,7 +40,7 @@ def doctor(
             if found.works and (found.name.endswith("trial") or quick):
                 working.add(found.name.split()[0])
         usable = sorted(working & {"docker", "bubblewrap"})
-        typer.echo(f"usable here: {', '.join(usable) or 'none; code is never run without a sandbox by itself'}")
+        typer.echo(f"usable here: {', '.join(usable) or 'none; code is never run without a sandbox by default'}")
         raise typer.Exit(0 if usable else 1)
 
 
@@ -48,17 +49,19 @@ def build(
     packages: Packages = "",
     language: Annotated[
         str,
-        typer.Option("--language", "-l", help="Compilers and the like of these languages, comma-separated: cpp,java."),
+        typer.Option(
+            "--language", "-l", help="Languages whose compilers or interpreters to add, comma-separated: cpp,java."
+        ),
     ] = "",
     system: Annotated[
-        str, typer.Option("--system", help="Further Debian packages that programs may run, comma-separated.")
+        str, typer.Option("--system", help="Other Debian packages that programs may run, comma-separated.")
     ] = "",
     base: Annotated[
         str | None,
-        typer.Option("--base", help="Image of a registry, python:3.12-slim; without it, from this very interpreter."),
+        typer.Option("--base", help="Base image, such as python:3.12-slim. Default: made from this interpreter."),
     ] = None,
 ) -> None:
-    """Make what jobs see: a tree for bubblewrap, and from it (or from a registry's image) one for Docker."""
+    """Build the file system of jobs: a tree for bubblewrap, and a Docker image from it (or from a base image)."""
     with plain_errors():
         from sandbox import SandboxUnavailable
         from sandbox.engine import build_image, connect, ensure_image
@@ -95,7 +98,7 @@ def run(
     ] = None,
     memory: Annotated[int, typer.Option("--memory", min=16, help="MiB.")] = 512,
 ) -> None:
-    """Run one program on standard input, as a grader would; exit 0 where it ends well, 3 where the sandbox fails."""
+    """Run a program on standard input, as a grader would; exit with 0 if it ends normally, 3 if the sandbox fails."""
     with plain_errors():
         from sandbox import Job, JobOutcome, Limits, open_sandbox
 
@@ -120,7 +123,7 @@ def check(
     packages: Packages = "",
     verbose: Annotated[bool, typer.Option("--verbose", help="A line for every program.")] = False,
 ) -> None:
-    """Run ordinary programs, attacks and forged verdicts against the sandboxes here; exit 1 where one succeeds."""
+    """Run ordinary programs, attacks and forged verdicts in the sandboxes here; exit with 1 if an attack succeeds."""
     with plain_errors():
         from sandbox import SandboxUnavailable, open_sandbox
         from sandbox.docker import require_engine
@@ -133,7 +136,7 @@ def check(
                 opened = open_sandbox(name, workers=1, packages=_names(packages))
             except SandboxUnavailable as error:
                 typer.echo(f"{name}: not checked: {error}")
-                failed += backend is not None  # asked for by name
+                failed += backend is not None  # requested by name
                 continue
             with opened as sandbox:
                 ran += 1
@@ -144,10 +147,10 @@ def check(
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="For each of the contenders.")] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds for each measurement.")] = 3.0,
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="Calling threads, and workers of a pool.")] = 8,
 ) -> None:
-    """Measure programs per second: each backend, beside a plain process without any sandbox."""
+    """Measure programs per second: each backend, compared with a plain process without any sandbox."""
     with plain_errors():
         from sandbox import SandboxUnavailable, open_sandbox
         from sandbox.bench import PLAIN, measure, pooled, process
@@ -165,13 +168,13 @@ def bench(
                 rate = measure(pooled(sandbox), seconds=seconds, at_once=at_once)
             times = rate["per_second"] / plain["per_second"]
             typer.echo(
-                f"{name:27} {rate['per_second']:7.1f}/s  {times:.1f} times as many;"
+                f"{name:27} {rate['per_second']:7.1f}/s  {times:.1f} times the plain process;"
                 f" p50 {rate['p50_ms']:.0f} ms, p99 {rate['p99_ms']:.0f} ms"
             )
 
 
 def _check(name: str, sandbox: Sandbox, packages: tuple[str, ...], *, verbose: bool) -> int:
-    """Findings of one backend, told as they come; how many failed."""
+    """Check one backend, print failures (all results if verbose), and return the number of failures."""
     from sandbox.attacks import check as findings
 
     started = time.monotonic()
@@ -182,13 +185,13 @@ def _check(name: str, sandbox: Sandbox, packages: tuple[str, ...], *, verbose: b
         count[1] += 1
         if verbose or not found.passed:
             typer.echo(f"  {'ok' if found.passed else 'FAIL':4} {found.kind:12} {found.name:40} {found.detail}")
-    said = ", ".join(f"{held} of {total} {what}" for what, (held, total) in counts.items())
-    typer.echo(f"{name}: as they should: {said} ({time.monotonic() - started:.0f} s)")
-    return sum(total - held for held, total in counts.values())
+    summary = ", ".join(f"{passed} of {total} {what}" for what, (passed, total) in counts.items())
+    typer.echo(f"{name}: as expected: {summary} ({time.monotonic() - started:.0f} s)")
+    return sum(total - passed for passed, total in counts.values())
 
 
 def _check_forgeries(name: str, *, verbose: bool) -> int:
-    """Programs that pretend to have passed, graded by the code verifier; how many were believed."""
+    """Grade programs that pretend to have passed, with the code verifier; return the number of wrong verdicts."""
     from reasoner.cli.forgery import ASKED, HONEST, forged, forgeries
     from verifiers import get_verifier
 

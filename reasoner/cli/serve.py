@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reasoner.config.kept_prompt import KeptPrompt
 
 KEY_VARIABLE = "VLLM_API_KEY"
-"""vLLM's own: a key in a command's arguments could be read by every user of the machine."""
+"""vLLM's own variable. A key in a command's arguments could be read by every user of the machine."""
 
 
 def serve(
@@ -30,19 +30,20 @@ def serve(
         typer.Argument(help="A run, one of its stages, a model folder, or a hub name.", autocompletion=complete.runs),
     ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="After --: further arguments of vLLM's server.", metavar="[-- VLLM ...]")
+        list[str] | None, typer.Argument(help="After --: arguments for vLLM's server.", metavar="[-- VLLM ...]")
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="Other machines need a key.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address; others than localhost need --api-key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
     api_key: Annotated[
-        str | None, typer.Option("--api-key", help=f"That clients must send; or {KEY_VARIABLE}.", envvar=KEY_VARIABLE)
+        str | None,
+        typer.Option("--api-key", help=f"Key that clients must send; or {KEY_VARIABLE}.", envvar=KEY_VARIABLE),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The model's name in requests; else as given.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The model's name in requests. Default: MODEL.")] = None,
 ) -> None:
-    """Serve a model by vLLM's OpenAI-compatible server, prompted and sampled as it was trained.
+    """Serve a model with vLLM's OpenAI-compatible server, with the prompt format and sampling of its training.
 
     Chat template, end tokens, stop strings, temperature and top_p are those of the model's evaluation; a request may
-    name its own.
+    override them.
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage, prompt_format
@@ -75,12 +76,12 @@ def serve(
 
 
 def _as_trained(given: Given, kept: KeptPrompt, folder: Path) -> list[str]:
-    """Arguments that make vLLM prompt, sample and end as the model's evaluation did."""
+    """Return arguments with which vLLM prompts, samples and ends completions as in the model's evaluation."""
     from reasoner.cli.model_argument import format_of_run
 
     sampling = {"temperature": kept.sampling.temperature, "top_p": kept.sampling.top_p, "top_k": 0}
     found = ["--override-generation-config", json.dumps({**sampling, "repetition_penalty": 1.0})]
-    if _dtype(Path(given.path)) == "float32":  # which vLLM would halve
+    if _dtype(Path(given.path)) == "float32":  # vLLM would use half precision
         found += ["--dtype", "float32"]
     if kept.prompt.stop:
         found += ["--middleware", "reasoner.engine.stop_strings.StopStrings"]
@@ -93,7 +94,7 @@ def _as_trained(given: Given, kept: KeptPrompt, folder: Path) -> list[str]:
 
 
 def _dtype(folder: Path) -> str | None:
-    """What config.json says of the weights."""
+    """Return the dtype of the weights by config.json; None if it names none or cannot be read."""
     try:
         row = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
@@ -102,7 +103,7 @@ def _dtype(folder: Path) -> str | None:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
-    """Run the server until it ends; Ctrl-C and SIGTERM reach it, and it is waited for."""
+    """Run the server until it exits; Ctrl-C and SIGTERM are passed on to it. Return its exit status."""
     import signal
 
     server = subprocess.Popen(command, env=environment)

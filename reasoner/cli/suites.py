@@ -1,4 +1,4 @@
-"""`reasoner suites`, and what `reasoner eval --suite` does before torch is imported."""
+"""`reasoner suites`, and the part of `reasoner eval --suite` that runs before torch is imported."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from tasks.suites.suite import Suite
 
 ALL = 1 << 30
-"""Problems of a suite that has no more."""
+"""Number of problems that stands for the whole suite."""
 
 
 def suites(
     name: Annotated[
-        str | None, typer.Argument(help="Name of a suite; all: the table.", autocompletion=complete.suites)
+        str | None, typer.Argument(help="Name of a suite. Default: a table of all.", autocompletion=complete.suites)
     ] = None,
 ) -> None:
-    """Show the evaluation sets of `reasoner eval --suite`: data, prompt, verifier, sampling, figure, sources."""
+    """Show the evaluation sets of `reasoner eval --suite`: data, prompt, verifier, sampling, metric, sources."""
     with plain_errors():
         from tasks.suites.table import SUITES, suite_named
 
@@ -51,10 +51,11 @@ def _described(suite: Suite, *, whole: bool) -> Iterator[str]:
 
 
 def suite_names(given: str) -> list[str]:
-    """The names of `--suite a,b,c`.
+    """Return the names in `--suite a,b,c`.
 
     Raises:
-        TaskError: one is none. ConfigError: one stands twice.
+        TaskError: a name is not that of a suite.
+        ConfigError: there is no name, or one occurs twice.
     """
     from tasks.suites.table import suite_named
 
@@ -65,10 +66,10 @@ def suite_names(given: str) -> list[str]:
 
 
 def data_paths(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, str]:
-    """NAME=PATH pairs of `--data`.
+    """Parse the SUITE=PATH pairs of `--data`.
 
     Raises:
-        ConfigError: one is no such pair, or of no suite that is named.
+        ConfigError: an entry is not such a pair, or names a suite that is not evaluated.
     """
     from verifiers.suggest import did_you_mean
 
@@ -93,18 +94,18 @@ def suite_stages(
     seed: int,
     problems: int | None,
 ) -> list[SuiteStage]:
-    """The stage that runs each suite: by its definition, and what the user gave wins.
+    """Build the stage that runs each suite: by the suite's definition, overridden by the user's settings.
 
     Args:
-        names: of suites.
-        paths: where the data of some lies.
-        own: sections of the model's own: model, prompt, engine, grading.
-        given: sections of the user's options.
+        names: names of suites.
+        paths: paths of the data, for some suites.
+        own: the model's own sections: model, prompt, engine, grading.
+        given: sections from the user's options.
         overrides: `key.key=value`.
-        seed: of the samples and of the order of choices.
-        problems: the first so many of each suite; None: all.
+        seed: seed of the samples and of the order of choices.
+        problems: number of first problems of each suite; None: all.
     Raises:
-        ConfigError, TaskError: a setting, a verifier, a file or a column that is not there.
+        ConfigError, TaskError: a setting, verifier, file or column does not exist.
     """
     from reasoner.config.load import resolve
     from reasoner.config.mappings import deep_merge
@@ -143,7 +144,7 @@ def suite_stages(
 
 
 def said(stages: Sequence[SuiteStage]) -> Iterator[str]:
-    """By which settings each suite is run."""
+    """Yield a line with the settings of each suite."""
     for suite, stage, _ in stages:
         section = stage.eval
         yield (
@@ -153,13 +154,13 @@ def said(stages: Sequence[SuiteStage]) -> Iterator[str]:
 
 
 def results_folder(model: str) -> Path:
-    """Where the results of a model lie unless the user says otherwise: suites/MODEL."""
+    """Return the default folder for a model's results: suites/MODEL."""
     parts = [part for part in Path(model).parts if part not in ("/", ".", "..", "runs", "final")]
     return Path("suites") / ("-".join(parts[-2:]) or "model")
 
 
 def learned_by(found: Given, *, any_code: bool) -> Learned | None:
-    """The training data of a model of a run: of its stage and of those before it; None: it is of no run."""
+    """Return the training data of a run's model, of its stage and all earlier ones; None for a model of no run."""
     from reasoner.config.found import check_found
     from reasoner.config.load import load_config
     from reasoner.session.suite_stage import Learned

@@ -12,13 +12,13 @@ from reasoner.cli.errors import plain_errors, plain_typer
 if TYPE_CHECKING:
     from verifiers import JSON
 
-app = plain_typer(no_args_is_help=True, help="List tasks, show their problems, check their golds.")
+app = plain_typer(no_args_is_help=True, help="List tasks, show their problems, check their reference answers.")
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")]
 
 
 @app.command("list")
 def list_tasks() -> None:
-    """Show every installed task: where it comes from, what it is, its options."""
+    """Show every installed task: its origin, a description, its options."""
     from tasks.base import TaskError
     from tasks.registry import installed_tasks, task_class
     from verifiers.registry import option_names
@@ -35,7 +35,7 @@ def list_tasks() -> None:
 
 
 def task_options(pairs: list[str] | None, *, flag: str = "--option") -> dict[str, JSON]:
-    """key=value pairs, values read as YAML, as a config has them."""
+    """Parse key=value pairs; values are read as YAML, as in a config."""
     import yaml
 
     from verifiers.plain_yaml import read_yaml
@@ -79,9 +79,9 @@ def validate(
     split: Annotated[list[str] | None, typer.Option("--split", help="Default: every split; repeatable.")] = None,
     option: Options = None,
 ) -> None:
-    """Check every gold against its verifier, and every demonstration; exit 1 where one fails.
+    """Check every reference answer and demonstration with its verifier; exit with 1 if one fails.
 
-    Golds that can be used but are graded in a way that may surprise are named, and are no failure.
+    Reference answers that are usable but graded in a way that may surprise are listed; they do not count as failures.
     """
     with plain_errors():
         from tasks.registry import get_task
@@ -91,11 +91,11 @@ def validate(
         failed = 0
         for each in split or task.splits:
             report = validate_task(task, each)
-            typer.echo(f"{name} {each}: {report.accepted} of {report.total} golds accepted")
+            typer.echo(f"{name} {each}: {report.accepted} of {report.total} reference answers accepted")
             for line in report.faults[:20]:
                 typer.echo(f"  {line}")
             if report.notes:
-                typer.echo(f"  {len(report.notes)} golds are graded in a way that may surprise:")
+                typer.echo(f"  {len(report.notes)} reference answers are graded in a way that may surprise:")
             for line in report.notes[:20]:
                 typer.echo(f"  {line}")
             failed += len(report.faults)

@@ -20,20 +20,18 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="key.key=value, METHOD.key=value or stages.N.key=value; wins over the file."),
+        typer.Argument(help="key.key=value, METHOD.key=value or stages.N.key=value; overrides the file."),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check every stage, print its settings, plan, memory and disk, do nothing."),
+        typer.Option("--dry-run", help="Check every stage, print its settings, plan, memory and disk, and stop."),
     ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="With --dry-run: print every setting, not only those set.")
     ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run folder's latest checkpoint stands.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run folder's latest checkpoint.")] = False,
 ) -> None:
-    """Train a model: every method; a config may hold several stages."""
+    """Train a model, with any method; a config may contain several stages."""
     with plain_errors():
         from reasoner.config.load import load_config
 

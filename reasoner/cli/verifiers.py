@@ -1,4 +1,4 @@
-"""`reasoner verifiers`: the plug-in author's tools."""
+"""`reasoner verifiers`: tools for authors of verifiers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ BELOW_THRESHOLD = 1
 
 @app.command("list")
 def list_verifiers(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Show every installed verifier: where it comes from, what it is, its options."""
+    """Show every installed verifier: its origin, a description, its options."""
     from verifiers import installed
     from verifiers.kit.describe import describe
 
@@ -47,9 +47,9 @@ def list_verifiers(
 @app.command("new")
 def new(
     name: Annotated[str, typer.Argument(help="Name of the verifier: lower-case letters, digits, - and _.")],
-    folder: Annotated[Path | None, typer.Option("--folder", help="Where it goes; default: NAME-verifier.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Folder to write. Default: NAME-verifier.")] = None,
 ) -> None:
-    """Write a working package: a verifier, a task, tests, entry points. Edit it, then `pip install -e` it."""
+    """Write a working package with a verifier, a task, tests and entry points; edit it, then `pip install -e` it."""
     with plain_errors():
         from verifiers.kit.scaffold import new_package
         from verifiers.terminal.program import program
@@ -75,9 +75,9 @@ def check(
     cases: Annotated[
         str | None, typer.Option("--cases", help="Labelled rows instead of the verifier's own examples, as for audit.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Run the conformance kit and the reward-hacking battery; exit 1 where something has to be mended."""
+    """Run the conformance tests and the reward-hacking attempts; exit with 1 if something must be fixed."""
     with plain_errors():
         from reasoner.cli.verify import parse_pairs
         from verifiers.kit.conformance import check_verifier
@@ -88,10 +88,10 @@ def check(
             typer.echo(json_line(report.to_json()))
         else:
             for finding in report.findings:
-                said = f"{finding.result:7}  {finding.check}: {finding.detail}"
-                typer.echo(one_line(said))
+                line = f"{finding.result:7}  {finding.check}: {finding.detail}"
+                typer.echo(one_line(line))
             if report.attempts:
-                typer.echo("\nwhat each trick got:")
+                typer.echo("\nbest reward of each trick:")
             for trick in dict.fromkeys(attempt.trick for attempt in report.attempts):
                 tries = [attempt for attempt in report.attempts if attempt.trick == trick]
                 best = max(tries, key=lambda attempt: attempt.reward if attempt.reward is not None else -1.0)
@@ -119,10 +119,12 @@ def serve(
     verifier: Annotated[
         list[str] | None,
         typer.Option(
-            "--verifier", "-v", help="What is served; repeatable. Default: the built-in ones that stay on this machine."
+            "--verifier",
+            "-v",
+            help="Verifier to serve; repeatable. Default: the built-in ones that call no other machine.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="Other machines need a token.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address; others than localhost need a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8800,
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
     token_file: Annotated[
@@ -134,24 +136,29 @@ def serve(
             help="File with the token that clients must send; or REASONER_VERIFIER_TOKEN.",
         ),
     ] = None,
-    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows of one batch.")] = 256,
-    max_rows: Annotated[int, typer.Option("--max-rows", min=1, help="Rows in flight; beyond: 503, try again.")] = 4096,
-    max_megabytes: Annotated[int, typer.Option("--max-megabytes", min=1, help="Of one request.")] = 16,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Maximum rows of a batch.")] = 256,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", min=1, help="Maximum rows in flight; more get status 503.")
+    ] = 4096,
+    max_megabytes: Annotated[int, typer.Option("--max-megabytes", min=1, help="Maximum size of a request.")] = 16,
     max_connections: Annotated[
-        int, typer.Option("--max-connections", min=4, help="Open at a time; beyond, idle ones are closed.")
+        int,
+        typer.Option(
+            "--max-connections", min=4, help="Maximum open connections; if there are more, idle ones are closed."
+        ),
     ] = 1024,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-host",
-            help="A name by which clients call this machine, beside localhost and the bound address; repeatable.",
+            help="Another name of this machine that clients use; repeatable. localhost and the address are known.",
         ),
     ] = None,
     stop_seconds: Annotated[
-        int, typer.Option("--stop-seconds", min=1, help="For rows in flight, once SIGTERM has come.")
+        int, typer.Option("--stop-seconds", min=1, help="Time for rows in flight after SIGTERM.")
     ] = 10,
 ) -> None:
-    """Grade over HTTP (/docs, /health, /metrics); `verifier: http://HOST:PORT/NAME` then works wherever a name does."""
+    """Grade over HTTP (/docs, /health, /metrics); `verifier: http://HOST:PORT/NAME` then works like a name."""
     with plain_errors():
         from verifiers import BadOption
         from verifiers.registry import restrict, verifier_class
@@ -167,7 +174,7 @@ def serve(
             raise BadOption(f"{host} can be reached from other machines: give --token-file.")
         served = verifier or SERVED
         restrict(served)
-        for name in verifier or []:  # a name that cannot be served is said at once
+        for name in verifier or []:  # report a name that cannot be served before the server starts
             verifier_class(name)
         limits = ServiceLimits(
             body_bytes=max_megabytes << 20,
@@ -185,7 +192,7 @@ def serve(
 
 
 def _token(file: Path | None) -> str | None:
-    """The service's token, from its file or the environment; None where neither is given."""
+    """Return the service's token, from its file or the environment; None if there is neither."""
     from verifiers import BadOption
     from verifiers.serve.client import TOKEN_VARIABLE
 
@@ -211,37 +218,37 @@ def audit(
         str,
         typer.Argument(
             help="JSONL (also .gz) or parquet: id, category, completion, reference, expected. For judges also pairs"
-            " (prompt, first, second, label), scores (completion, reference, score), or with the name `judgments` what"
-            " judges said (judge_text or scores, order, label)."
+            " (prompt, first, second, label), scores (completion, reference, score), or with the name `judgments` the"
+            " verdicts of judges (judge_text or scores, order, label)."
         ),
     ],
     against: Annotated[
         str | None,
         typer.Option(
-            "--against", help="Another verifier to run beside it, e.g. math-verify.", autocompletion=complete.verifiers
+            "--against", help="Another verifier to compare with, e.g. math-verify.", autocompletion=complete.verifiers
         ),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option("--column", "-c", help="Where a field lies: expected=is_correct; repeatable.")
+        list[str] | None, typer.Option("--column", "-c", help="Column of a field: expected=is_correct; repeatable.")
     ] = None,
     min_accuracy: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     max_false_positives: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of wrong answers that may be accepted.")
+        float | None, typer.Option(min=0, max=1, help="Largest allowed share of wrong answers accepted.")
     ] = None,
     max_false_negatives: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of right answers that may be rejected.")
+        float | None, typer.Option(min=0, max=1, help="Largest allowed share of right answers rejected.")
     ] = None,
     min_category: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Accuracy that each category of ten rows or more must reach.")
+        float | None, typer.Option(min=0, max=1, help="Minimum accuracy of each category with at least ten rows.")
     ] = None,
-    show: Annotated[int, typer.Option(min=0, help="How many mistakes to print.")] = 20,
+    show: Annotated[int, typer.Option(min=0, help="Number of mistakes to print.")] = 20,
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Print a confusion matrix by category with 95 % Wilson intervals; exit 1 where a threshold is not reached."""
+    """Print a confusion matrix by category with 95 % Wilson intervals; exit with 1 if a threshold is not reached."""
     with plain_errors():
         from reasoner.cli.verify import parse_pairs
         from verifiers.kit.audit import Thresholds, read_cases
@@ -269,7 +276,7 @@ def audit(
 def _audit_judge(
     name: str, path: str, options: dict[str, JSON], names: dict[str, str], workers: int, *, as_json: bool
 ) -> bool:
-    """Whether the file holds judgements, pairs or scores, whose audit is then printed."""
+    """Print the audit of a file with judgements, pairs or scores; return False if it is none of these."""
     from verifiers.kit.judge_audits import judge_audit, shown
 
     report = judge_audit(name, path, options=options, names=names, workers=workers)
@@ -347,8 +354,8 @@ def _print(name: str, result: Audit, against: str | None, peer: Audit | None, sh
         )
     for mistake in result.mistakes[:show]:
         case = mistake.case
-        said = (
+        line = (
             f"{case.id} [{case.category}] expected {case.expected}: {case.completion[-80:]!r} against"
             f" {str(case.reference)[:80]!r}; {mistake.said[:160]}"
         )
-        console.print(one_line(said))
+        console.print(one_line(line))

@@ -41,33 +41,37 @@ def verify(
     ] = None,
     gold: Annotated[str | None, typer.Option("--gold", help="Grade one answer: the reference.")] = None,
     completion: Annotated[str | None, typer.Option("--completion", help="Grade one answer: the model's text.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="What the model was asked.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The prompt of the completion.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", "-c", help="Where a field lies: completion=output.text; repeatable."),
+        typer.Option("--column", "-c", help="Column of a field: completion=output.text; repeatable."),
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option("--format", "-f", help="Rows are a data set's own, with a completion: livecodebench, apps, ..."),
+        typer.Option(
+            "--format", "-f", help="Data format of the rows, to which completions were added: livecodebench, apps, ..."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Where the verdicts go, one JSON line per row; default: stdout.")
+        Path | None, typer.Option("--output", help="File for the verdicts, one JSON line per row. Default: stdout.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue after the rows that --output holds.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after the rows in --output.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --output, or the outputs of a suite, where they exist.")
+        bool, typer.Option("--overwrite", help="Replace an existing --output, or outputs of a suite.")
     ] = False,
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
     allow_row_code: Annotated[bool, typer.Option("--allow-row-code", help=ROW_CODE)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The verdict, or the summary, as one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the verdict or the summary as one JSON object.")
+    ] = False,
 ) -> None:
     """Grade one answer, or a file of answers.
 
-    Exit status of one answer: 0 for reward 1, 1 for less, 3 where it could not be graded. Of a file or a suite: 0 when
-    every row was graded, 3 when some were not, or there is no row; 1 where a part of a suite is below its min_accuracy.
+    Exit status for one answer: 0 for reward 1, 1 for less, 3 if it could not be graded. For a file or a suite: 0 if
+    every row was graded, 3 if some were not or there is no row, 1 if a part of a suite is below its min_accuracy.
     """
     with plain_errors():
         options = parse_pairs(option or [], "--option")
@@ -95,7 +99,7 @@ def verify(
 
 
 def parse_pairs(pairs: list[str], flag: str) -> dict[str, JSON]:
-    """key=value pairs, values read as JSON where they are JSON and as text otherwise."""
+    """Parse key=value pairs; a value that is JSON is read as JSON, any other as text."""
     found: dict[str, JSON] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -112,7 +116,7 @@ def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt
     from verifiers.pool import GradingPool
 
     with GradingPool(workers=1) as pool:
-        pool.start()  # while this process imports the verifier, to see what its gold is
+        pool.start()  # starts while this process imports the verifier, which tells the reference's type
         from verifiers import GradingRow, get_verifier
 
         reference = _reference(gold, get_verifier(name, **options).reference_schema.get("type"))
@@ -172,13 +176,13 @@ def _file(
     if as_json:
         typer.echo(json_line(summary.to_json()), err=output is None)
     else:
-        for said in summary.lines():
-            typer.echo(said, err=output is None)
+        for line in summary.lines():
+            typer.echo(line, err=output is None)
     return 0 if summary.whole else NOT_GRADED
 
 
 def formatted_records(name: str) -> Callable[[str], Iterator[tuple[int, Mapping[str, JSON] | str]]]:
-    """As `graded_records`, of rows laid out as a format of problems has them: each with its own reference and prompt.
+    """Return a reader like `graded_records` for rows of a data format, each with its own reference and prompt.
 
     Raises:
         TaskError: there is no such format.
@@ -200,7 +204,7 @@ def formatted_records(name: str) -> Callable[[str], Iterator[tuple[int, Mapping[
 
 
 def graded_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
-    """(number, row or what is wrong with it) of every row of a file, a folder, a pattern, or standard input.
+    """Yield (number, row or a text on its fault) for every row of a file, folder, pattern or standard input.
 
     Raises:
         FileError: it cannot be read.
@@ -210,7 +214,7 @@ def graded_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
     from verifiers.errors import FileError
     from verifiers.kit.files import read_records
 
-    if path == "-" or Path(path).is_fifo():  # goes by once: nothing can be looked at before
+    if path == "-" or Path(path).is_fifo():  # can be read only once, so the format cannot be checked first
         yield from read_records(path)
         return
     try:
@@ -220,7 +224,7 @@ def graded_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
 
 
 def _reference(gold: str, wanted: JSON) -> JSON:
-    """The gold as text where the verifier takes text, as JSON where it is JSON and the verifier takes that."""
+    """Return the reference as text if the verifier accepts text; otherwise parsed as JSON if it is JSON."""
     kinds = wanted if isinstance(wanted, list) else [wanted]
     if "string" in kinds and not (gold[:1] in "{[" and len(kinds) > 1):
         return gold
@@ -238,7 +242,7 @@ def _how(*, resume: bool, overwrite: bool) -> dict[str, bool]:
 
 @contextmanager
 def _resumable(kept: bool) -> Iterator[None]:
-    """Say after Ctrl-C how to continue, where the verdicts so far are kept."""
+    """Turn Ctrl-C into a message on how to continue, if the verdicts so far are kept."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -248,7 +252,7 @@ def _resumable(kept: bool) -> Iterator[None]:
 
 
 def _lines(file: str) -> int | None:
-    """Lines of a plain file; None of any other."""
+    """Return the number of lines of a .jsonl file; None for anything else."""
     path = Path(file)
     if path.suffix != ".jsonl" or not path.is_file():
         return None
@@ -258,7 +262,7 @@ def _lines(file: str) -> int | None:
 
 @contextmanager
 def _progress(done: int, *, total: int | None = None, beside: TextIO | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; none where the verdicts go to the same terminal."""
+    """Yield the advance function of a progress bar, which is hidden if the verdicts go to the same terminal."""
     from verifiers.terminal.console import plain_console
     from verifiers.terminal.progress import work_bar
 

@@ -1,4 +1,4 @@
-"""Functions by config name, and their options, checked before anything is computed."""
+"""Lookup of functions by config name, and checks of their options before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Named = TypeVar("Named")
 
 
 def named(known: Mapping[str, Named], name: str, kind: str) -> Named:
-    """The entry of `known` under a name, or whatever lies at `module:attribute`.
+    """Return the entry of `known` with this name, or the object at `module:attribute`.
 
     Raises:
-        ConfigError: there is none; suggests the closest.
+        ConfigError: there is none; the message suggests the closest name.
     """
     if name in known:
         return known[name]
@@ -29,10 +29,12 @@ def named(known: Mapping[str, Named], name: str, kind: str) -> Named:
 def check_options(
     function: Callable[..., object], options: Mapping[str, object], kind: str, *, besides: Collection[str] = ()
 ) -> None:
-    """Every option must be a keyword-only parameter of the function, but none of `besides`.
+    """Check that every option is a keyword-only parameter of the function and not in `besides`.
+
+    A function with `**kwargs` accepts every option.
 
     Raises:
-        ConfigError: one is not; suggests the closest.
+        ConfigError: an option is not; the message suggests the closest name.
     """
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

@@ -6,9 +6,9 @@ from reasoner.errors import USAGE, ReasonerError
 
 
 class ConfigError(ReasonerError, ValueError):
-    """A config cannot be used.
+    """Error of a config that cannot be used.
 
-    `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override, changed, no-effect.
+    `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override, changed, no-effect, found-code.
     """
 
     exit_code = USAGE

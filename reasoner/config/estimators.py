@@ -1,4 +1,4 @@
-"""The advantage estimators by name: one table of what each compares a reward with and what it needs.
+"""Table of the advantage estimators: the baseline of each, and the input that it needs.
 
 The functions are in `reasoner.algorithm.advantage`.
 """
@@ -10,18 +10,19 @@ from typing import Literal, NamedTuple
 
 
 class Traits(NamedTuple):
-    """The baseline of an estimator, and its input besides the rewards."""
+    """The baseline of an estimator, and its input in addition to the rewards."""
 
     baseline: Literal["group", "step", "value"] | None
-    """The rewards are compared with the group's, with the whole step's, with a value model's, or with none."""
+    """Rewards are compared with those of the group or of the whole step, with a value model's, or (None) with
+    nothing."""
     by_group: bool = False
-    """True: the advantages of a group depend on its own rewards alone, so that groups can be taken one by one."""
+    """True if a group's advantages depend only on its own rewards, so that groups can be processed one by one."""
     needs: frozenset[str] = frozenset()
-    """Of "values", "ref_logprobs", "old_logprobs"."""
+    """Any of "values", "ref_logprobs", "old_logprobs"."""
 
     @property
     def group_relative(self) -> bool:
-        """True: a group without signal has zero advantages and may leave the batch."""
+        """True if a group without signal has zero advantages and may leave the batch."""
         return self.baseline == "group"
 
 
@@ -36,15 +37,15 @@ ESTIMATOR_TRAITS: Mapping[str, Traits] = {
 }
 
 REJECTION_THRESHOLD = 1.0
-"""Full marks: where verdicts are right or wrong, rejection sampling learns from the right ones."""
+"""Full marks: if verdicts are only right or wrong, rejection sampling learns from the right ones."""
 
 
 def traits_of(name: str) -> Traits:
-    """Return the traits of an estimator; one at `module:attribute` is assumed to compare with the step."""
+    """Return the traits of an estimator; one given as `module:attribute` is assumed to compare with the step."""
     return ESTIMATOR_TRAITS.get(name, Traits("step"))
 
 
 def accepted_from(options: Mapping[str, object]) -> float:
-    """The reward from which on rejection sampling learns from a rollout: `advantage_options.threshold`."""
+    """Return the lowest reward that rejection sampling learns from: `advantage_options.threshold`."""
     given = options.get("threshold", REJECTION_THRESHOLD)
     return float(given) if isinstance(given, int | float) else REJECTION_THRESHOLD

@@ -1,7 +1,7 @@
-"""What the config of a finished run may ask for: such a folder may come from anyone, and its config with it.
+"""Restrictions on the config of a finished run, because a run folder and its config may come from anyone.
 
-A config that is given to a command is the user's own, and trusted as code is. The one that lies in a run folder is read
-by commands over runs: it names data, and neither code nor where else to go.
+A config that is given to a command is the user's own and is trusted like code. A config found in a run folder is read
+by commands over runs. It may name data, but no code and no other machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from verifiers.row_choice import ALLOW, Choice, Options, RowGraders, RowRefused,
 
 
 def graders_of(stage: StageConfig, *, any_row: bool) -> RowGraders:
-    """By what the stored rollouts of a run are graded again: by what they name, within the limits of their config."""
+    """Return the verifiers that may grade a run's stored rollouts: those its config names, with the config's limits.
+
+    Args:
+        stage: the run's config.
+        any_row: True also allows whatever verifier a row names.
+    """
     if any_row:
         return RowGraders(any_row=True)
     named: dict[str, Options] = {}
@@ -35,19 +40,21 @@ def graders_of(stage: StageConfig, *, any_row: bool) -> RowGraders:
 
 
 def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, engine: str | None) -> None:
-    """Raise where evaluating by a run's own config would load code or call a machine that the user did not name.
+    """Check that evaluating by a run's own config loads no code and calls no machine that the user did not name.
 
     Args:
-        stage: of the run.
-        task, verifier, engine: that the user named; they take the place of the config's.
+        stage: the run's config.
+        task: task named by the user instead of the config's.
+        verifier: verifier named by the user instead of the config's.
+        engine: engine named by the user instead of the config's.
     Raises:
-        ConfigError: names what it asks for, and how to allow it.
+        ConfigError: the config names code or another machine; the message says where, and how to allow it.
     """
-    asked = [] if engine is not None else [("engine.name", stage.engine.name)]
+    named = [] if engine is not None else [("engine.name", stage.engine.name)]
     sections = [section for section in stage.task if task in (None, section.name)]
-    asked += [("task.name", section.name) for section in sections if section.name != task]
-    asked += [("task.environment.name", section.environment.name) for section in sections if section.environment]
-    for key, name in asked:
+    named += [("task.name", section.name) for section in sections if section.name != task]
+    named += [("task.environment.name", section.environment.name) for section in sections if section.environment]
+    for key, name in named:
         if leads_elsewhere(name):
             raise _refused(f"{key} {name!r} is a file or a module")
     for section in sections:
@@ -61,16 +68,16 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
 
 
 def _refused(what: str) -> ConfigError:
-    said = what.rstrip(".")
+    reason = what.rstrip(".")
     return ConfigError(
         "found-code",
-        f"the run's own config must name no code and no other machine: {said}. Name what you want yourself (--task,"
-        f" --verifier, --engine), or pass {ALLOW} where you trust the folder.",
+        f"the run's own config must name no code and no other machine: {reason}. Name what you want yourself (--task,"
+        f" --verifier, --engine), or pass {ALLOW} if you trust the folder.",
     )
 
 
 def _verifiers(section: TaskSection) -> Iterator[Choice]:
-    """The verifiers that a task's section names: in place of the task's own, and among the task's options."""
+    """Yield the verifiers that a task's section names: the one that replaces the task's, and one among its options."""
     if section.verifier is not None:
         yield Choice(section.verifier.name, section.verifier.options)
     name, options = section.options.get("verifier", "code"), section.options.get("verifier_options")

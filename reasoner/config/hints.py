@@ -1,4 +1,4 @@
-"""Error messages of a config: the key, the fault, and the key that was probably meant."""
+"""Error messages of a config: the key, the fault, and the key probably meant."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ OTHER_NAMES: Mapping[str, str] = {
     "stop_token_ids": "prompt.end_tokens",
     "train_batch_size": "rollout.problems_per_step",
 }
-"""Keys of TRL, verl, OpenRLHF and prime-rl, and the key here that does it or comes nearest."""
+"""Keys of TRL, verl, OpenRLHF and prime-rl, each with the key here that has the same or the closest effect."""
 
 
 WHOLE_DISTRIBUTION: Mapping[str, float] = {"top_p": 1.0, "top_k": 0}
 
 
 def without_cuts(rollout: Mapping[str, object]) -> dict[str, object]:
-    """Return a rollout section without top_p and top_k, which cut nothing at these values.
+    """Return a rollout section without top_p and top_k, if their values keep the whole distribution.
 
     Raises:
-        ValueError: one has another value; says why that is no key of training.
+        ValueError: one has another value; the message explains why training has no such setting.
     """
     for name, whole in WHOLE_DISTRIBUTION.items():
         if rollout.get(name, whole) != whole:
@@ -76,7 +76,7 @@ def without_cuts(rollout: Mapping[str, object]) -> dict[str, object]:
 
 
 def explained(problem: ErrorDetails, root: type[BaseModel]) -> str:
-    """One of pydantic's errors on a section, in our words."""
+    """Rephrase one of pydantic's errors on a section."""
     location = [str(part) for part in problem["loc"]]
     name = ".".join(location)
     if problem["type"] != "extra_forbidden":
@@ -91,7 +91,7 @@ def explained(problem: ErrorDetails, root: type[BaseModel]) -> str:
 
 
 def _meant(key: str, known: Sequence[str], root: type[BaseModel]) -> list[str]:
-    """A key that is spelled much like this one; or the same thing by another name, or at another place."""
+    """Suggest the keys probably meant: one of similar spelling, else another name for it or the same key elsewhere."""
     if close := closest(key, known, cutoff=0.75):
         return [close]
     sections = {name: _section_of(field.annotation) for name, field in root.model_fields.items()}

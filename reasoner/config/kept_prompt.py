@@ -1,4 +1,4 @@
-"""The prompt format that is kept with a model: `prompt.json` in its folder, read wherever no run tells it."""
+"""The prompt format saved with a model, as `prompt.json` in its folder; read when no run config is at hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROMPT_FILE = "prompt.json"
 
 
 class KeptSampling(Section):
-    """How the model was sampled in its evaluations."""
+    """Sampling settings of the model's evaluations."""
 
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -23,22 +23,22 @@ class KeptSampling(Section):
 
 
 class KeptPrompt(Section):
-    """From what somebody types to the text that the model was trained on."""
+    """Prompt format of a model: how a user's message becomes the text that the model was trained on."""
 
     prompt: PromptSection = PromptSection()
-    """As used: `chat` is always or never."""
+    """The prompt section as used: `chat` is always or never."""
     opening: str = ""
-    """What every user message began with, the prompt section's own template included."""
+    """Common beginning of every user message, including the part from the prompt section's template."""
     ending: str = ""
-    """What every user message ended with, likewise."""
+    """Common ending of every user message, including the part from the template."""
     sampling: KeptSampling = KeptSampling()
     template_replaced: bool = False
-    """True where the tokenizer's chat template in the folder writes this format, for programs that do not know ours;
-    then `own_template` is what it was before, which our own readers go on with."""
+    """True if the tokenizer's chat template in the folder was replaced by one that writes this format, for other
+    programs. Then `own_template` is the original, which this package continues to use."""
     own_template: str | None = None
 
     def completed(self, text: str) -> str:
-        r"""A message as the model knows them; one that is complete already stays as it is.
+        r"""Return a message with the opening and ending that the model was trained with; parts already there are kept.
 
         Example:
             >>> KeptPrompt(ending="=?\n").completed("1+2=?")
@@ -52,12 +52,12 @@ class KeptPrompt(Section):
 
     @property
     def around_messages(self) -> PromptSection:
-        """The prompt section for messages that are `completed` already."""
+        """The prompt section for messages that went through `completed`."""
         return self.prompt.model_copy(update={"template": "{prompt}"})
 
 
 def read_kept_prompt(folder: str | Path) -> KeptPrompt | None:
-    """The prompt format in a model folder; None where there is none, or the model is no folder here.
+    """Read the prompt format in a model folder; None if there is none, or the model is not a local folder.
 
     Raises:
         ConfigError: the file is damaged.
@@ -70,12 +70,12 @@ def read_kept_prompt(folder: str | Path) -> KeptPrompt | None:
     except (OSError, ValueError) as error:
         reason = faults(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigError(
-            "bad-value", f"{file} must hold a prompt format; {reason} Remove it to go on without one."
+            "bad-value", f"{file} must contain a prompt format; {reason} Remove it to go on without one."
         ) from error
 
 
 def write_kept_prompt(folder: Path, kept: KeptPrompt) -> None:
-    """Write `prompt.json`: what differs from the defaults, and the sampling."""
+    """Write `prompt.json`: the values that differ from the defaults, `chat`, and the sampling."""
     row = kept.model_dump(mode="json", exclude_defaults=True)
     row["prompt"] = {"chat": kept.prompt.chat, **row.get("prompt", {})}
     row["sampling"] = kept.sampling.model_dump(mode="json")

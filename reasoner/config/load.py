@@ -1,6 +1,6 @@
-"""Reading a config: YAML in `configs/` or anywhere, with overrides.
+"""Reading a config: a YAML file, shipped or the user's own, with overrides.
 
-A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
+A config is either one stage, or common keys and a list of `stages`, each merged into a copy of the common keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from verifiers.suggest import did_you_mean
 
 
 def find_config(name: str) -> Path:
-    """A file as given, or a shipped config by name (`quickstart`, `configs/quickstart.yaml`).
+    """Return the path of a file, or of a shipped config by name (`quickstart`, `configs/quickstart.yaml`).
 
     Raises:
         ConfigError: there is neither; the message suggests the closest name.
@@ -44,10 +44,10 @@ def find_config(name: str) -> Path:
 def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config and apply overrides (`key.key=value`, `METHOD.key=value`, `stages.N.key=value`).
 
-    An override wins over the file, in every stage that it names.
+    An override replaces the file's value in every stage to which it applies.
 
     Raises:
-        ConfigError: no such file, malformed YAML, unknown key or a value out of range.
+        ConfigError: the file does not exist, is not YAML, or has an unknown key or a value out of range.
     """
     path = find_config(name)
     try:
@@ -55,7 +55,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
         json.dumps(raw, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            "bad-yaml", f"{path} holds {error.object[error.start]!a}, half of a surrogate pair. Replace it."
+            "bad-yaml", f"{path} contains {error.object[error.start]!a}, half of a surrogate pair. Replace it."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise ConfigError("bad-yaml", f"{path} must be YAML: {error}") from error
@@ -71,7 +71,7 @@ def resolve(
     where: str = "config",
     default_name: str = "run",
 ) -> RunConfig:
-    """The typed run config of a raw mapping; see `load_config`."""
+    """Return the typed run config of a raw mapping; overrides and errors as in `load_config`."""
     common = {key: value for key, value in raw.items() if key != "stages"}
     common.setdefault("name", default_name)
     listed = raw.get("stages", [dict[str, object]()])
@@ -92,7 +92,7 @@ def resolve(
 
 
 def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, object]]:
-    """Stages in order, `{repeat: N, stages: [...]}` written out N times (rounds)."""
+    """Return the stages in order, with each `{repeat: N, stages: [...]}` replaced by N copies of its stages."""
     found: list[dict[str, object]] = []
     for entry in listed:
         if "repeat" not in entry:
@@ -107,18 +107,18 @@ def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, obj
 
 
 def dump(config: StageConfig, *, full: bool = True) -> str:
-    """The resolved stage as YAML that `load_config` reads back to the same config.
+    """Return the resolved stage as YAML that `load_config` reads back to the same config.
 
     Args:
         config: the stage.
-        full: False: only what differs from the defaults, and the method.
+        full: False writes only the method and the values that differ from the defaults.
     """
     settings = config.model_dump(mode="json", exclude_defaults=not full)
     return yaml.safe_dump({"method": config.method, **settings}, sort_keys=False, allow_unicode=True)
 
 
 def _start(stage: Mapping[str, object]) -> object:
-    """What a stage names as its model, None where it names none."""
+    """Return the model that a stage names; None if it names none."""
     model = stage.get("model")
     if is_mapping(model):
         return {key: model[key] for key in ("path", "from_scratch") if key in model} or None
@@ -136,7 +136,7 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
             raise ConfigError("bad-override", f"{override!r}: there are only {len(stages)} stages.")
         chosen, parts = [stages[int(parts[1])]], parts[2:]
     elif len(parts) > 1 and (parts[1] in StageConfig.model_fields or parts[0] not in StageConfig.model_fields):
-        # sft.steps is of the stages with that method, sft.data of the section that has the method's name
+        # `sft.steps` applies to the stages with method sft, `sft.data` to the section named sft
         named = [stage for stage in stages if stage.get("method", "grpo") == parts[0]]
         if not named and parts[0] in METHODS:
             methods = ", ".join(str(stage.get("method", "grpo")) for stage in stages)
@@ -145,18 +145,19 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     value = _value_of(parts, key, text)
     for index, stage in enumerate(chosen):
         if index > 0 and parts[0] == "model" and (len(parts) == 1 or parts[1] in ("path", "from_scratch")):
-            continue  # later stages go on from the first
+            continue  # later stages continue with the first one's model
         given = stage.get("model")
         if parts == ["model"] and isinstance(value, str) and is_mapping(given):
             kept = {key: held for key, held in given.items() if key != "from_scratch"}
-            value = {**kept, "path": value}  # another model, held as the file says
+            value = {**kept, "path": value}  # another path; the file's other model settings stay
         _set(stage, parts, value, override)
 
 
 def _value_of(parts: list[str], key: str, text: str) -> object:
-    """The value of an override: text as given where the setting is a text, YAML otherwise.
+    """Parse the value of an override: text as given for a text setting, YAML otherwise.
 
-    An option of a task, verifier or engine may be either: what is no YAML is text, and so is a template in braces.
+    An option of a task, verifier or engine may be either: text that is not YAML stays text, and so does a template in
+    braces.
     """
     try:
         value = read_yaml(text) if text else ""
@@ -171,7 +172,7 @@ def _value_of(parts: list[str], key: str, text: str) -> object:
 
 
 def _is_text(parts: list[str]) -> bool:
-    """True if the setting under these keys is a text or null."""
+    """Return True if the setting with these keys is a text or null."""
     model: type[BaseModel] | None = StageConfig
     for part in parts[:-1]:
         field = model.model_fields.get(part) if model else None
@@ -185,7 +186,7 @@ def _kinds(field: FieldInfo | None) -> tuple[object, ...]:
 
 
 def _is_option(parts: list[str]) -> bool:
-    """True if the last key is an option that a task, verifier or engine takes."""
+    """Return True if the last key is an option of a task, verifier or engine."""
     return len(parts) > 1 and parts[-2].endswith("options")
 
 
@@ -203,7 +204,7 @@ def _set(stage: dict[str, object], parts: list[str], value: object, override: st
             break
         current = target.get(part)
         if position == 0 and part == "task" and parts[1].isdigit() and not is_list(current):
-            current = target[part] = [current]  # one task, named as one of several
+            current = target[part] = [current]  # an index into a single task: make it a list
         if isinstance(current, str) and position == 0 and part in ("model", "task"):
             target[part] = {"path" if part == "model" else "name": current}
         elif not isinstance(current, dict | list):

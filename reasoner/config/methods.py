@@ -1,4 +1,4 @@
-"""The training methods: one table, read wherever a stage depends on its method."""
+"""Table of the training methods, read wherever behaviour depends on the method of a stage."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ MODEL, PAIRS_FILE, SFT_FILE = "final", "pairs.jsonl", "sft.jsonl"
 
 
 class Method(NamedTuple):
-    """The function of a training method, the data that it needs and the files that it writes."""
+    """A training method: its function, the data that it needs and the files that it writes."""
 
     run: str
-    """`module:function` of the open session, imported when a stage starts."""
+    """`module:function`, called with the open session; imported when a stage starts."""
     learns_from: Literal["rewards", "demonstrations", "pairs"] | None
-    """Training signal: rewards of its own completions (`algorithm`), `sft`, `preferences`; None: trains nothing."""
+    """Training signal: rewards of the policy's completions (`algorithm`), `sft` or `preferences`; None: no training."""
     samples: bool = False
-    """Samples completions of training problems in every step."""
+    """True if every step samples completions of training problems."""
     policy: Literal["token", "pair", "reward"] = "token"
-    """Class of reasoner/policy/: rows of tokens, rows in pairs, or rows with a scalar reward."""
+    """Class in reasoner/policy/: token rows, rows in pairs, or rows with a scalar reward."""
     writes: Mapping[str, str] = {"": MODEL}
-    """Suffix of `stage:NAME` to the file in the stage's folder that later stages get for it."""
+    """Suffix of a `stage:NAME` reference to the file in that stage's folder that it names."""
     check: str | None = None
-    """`module:function` of the stage's config, called before the first stage of a run begins."""
+    """`module:function`, called with the stage's config before the first stage of a run begins; None: no check."""
     sections: tuple[str, ...] = ()
-    """Sections of the config that other methods do not read."""
+    """Config sections that this method reads and some other methods do not."""
     defaults: Mapping[str, object] = {}
-    """Values of the stage's config where neither the file nor an override sets them."""
+    """Values of the stage's config that apply if neither the file nor an override sets them."""
 
     @property
     def passes_on_its_model(self) -> bool:
-        """True if the next stage goes on with this stage's model."""
+        """True if the next stage continues with this stage's model."""
         return self.learns_from is not None and self.policy != "reward"
 
 

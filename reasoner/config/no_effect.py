@@ -1,4 +1,4 @@
-"""Settings that do nothing: each well formed, and without any effect in this stage, or not with that of its name."""
+"""Settings that are valid on their own but have no effect in this stage, or not the effect of their name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
 
 NEARLY_GREEDY = 0.05
-"""Temperature below which the samples of a group hardly differ (ours): a token 0.2 nats behind has a chance of 2 %."""
+"""Temperature below which the samples of a group hardly differ (our choice): there a token whose log-probability is
+0.2 nats lower has a chance of 2 %."""
 
 
 def refuse_no_effect(stage: StageConfig) -> None:
-    """Raise where a setting takes the learning, or what is asked of it, away altogether.
+    """Check for settings with which nothing can be learned, or which have no effect at all.
 
     Raises:
-        ConfigError: says what has no effect, why, and what to set.
+        ConfigError: the message says what has no effect, why, and what to set.
     """
     found = [*_evaluation(stage)]
     if METHODS[stage.method].samples:
@@ -29,7 +30,7 @@ def refuse_no_effect(stage: StageConfig) -> None:
 
 
 def little_effect(stage: StageConfig) -> list[str]:
-    """Sentences on settings that do less than their names say; a run may go on with them."""
+    """Return sentences on settings with less effect than their names say; a run may continue with them."""
     method = METHODS[stage.method]
     found = [*_schedule(stage)]
     if method.learns_from == "rewards":
@@ -45,7 +46,7 @@ def little_effect(stage: StageConfig) -> list[str]:
 
 
 def unread_settings(run: RunConfig) -> list[str]:
-    """Sentences on sections that are set and that no stage of the run reads."""
+    """Return sentences on sections that are set but that no stage of the run reads."""
     read = {section for stage in run.stages for section in METHODS[stage.method].sections}
     methods = ", ".join(dict.fromkeys(stage.method for stage in run.stages))
     found: list[str] = []
@@ -64,7 +65,7 @@ def _evaluation(stage: StageConfig) -> Iterator[str]:
         yield (
             f"eval.temperature must be above 0 for eval.samples={section.samples}; got 0. Greedy samples of one"
             " problem are copies of each other, so that pass@k is pass@1. Set eval.samples to 1, or eval.temperature"
-            " to that of use, such as 0.7"
+            " to the temperature of later use, such as 0.7"
         )
 
 
@@ -88,7 +89,7 @@ def _rewards(stage: StageConfig) -> Iterator[str]:
     if algorithm.kl == "k1" and algorithm.kl_in == "loss" and algorithm.kl_coef > 0:
         yield (
             "algorithm.kl must be k2 or k3 in the loss; got k1, whose gradient there is 0 in expectation: it would not"
-            " hold the policy. Set algorithm.kl to k3, or algorithm.kl_in to reward, where k1 is right"
+            " restrain the policy. Set algorithm.kl to k3, or algorithm.kl_in to reward, where k1 is right"
         )
     rows = rollout.problems_per_step * rollout.group_size
     if rows == 1 and traits_of(algorithm.advantage).baseline == "step" and ":" not in algorithm.advantage:
@@ -99,7 +100,7 @@ def _rewards(stage: StageConfig) -> Iterator[str]:
     if optim.updates_per_step > rows:
         yield (
             f"optim.updates_per_step must be at most the {rows} rows of a step; got {optim.updates_per_step}. The"
-            " further parts would be empty"
+            " other parts would be empty"
         )
 
 
@@ -122,7 +123,7 @@ def _schedule(stage: StageConfig) -> Iterator[str]:
         )
     if demonstrated and stage.sft.until_accuracy is not None and stage.sft.check_every > stage.steps:
         yield (
-            f"sft.until_accuracy={stage.sft.until_accuracy:g} is never looked at: sft.check_every="
+            f"sft.until_accuracy={stage.sft.until_accuracy:g} is never checked: sft.check_every="
             f"{stage.sft.check_every} in {stage.steps} steps; set sft.check_every to less"
         )
 
@@ -134,27 +135,27 @@ def _updates(stage: StageConfig) -> Iterator[str]:
     if valued and stage.value.warmup_steps >= stage.steps:
         yield (
             f"value.warmup_steps={stage.value.warmup_steps} covers all {stage.steps} steps: only the value model"
-            " learns, the policy stays as it is; set it below steps"
+            " learns, the policy stays unchanged; set it below steps"
         )
     if once and optim.stop_kl is not None:
         yield (
-            f"optim.stop_kl={optim.stop_kl:g} never acts: a step has one update, and it is looked at between two; set"
+            f"optim.stop_kl={optim.stop_kl:g} never acts: it is checked between two updates, and a step has one; set"
             " optim.updates_per_step or optim.inner_epochs above 1, or leave it out"
         )
     ranges = {name: algorithm.loss_options.get(name) for name in ("clip_low", "clip_high")}
     shut = [name for name, value in ranges.items() if value == 0]
     if shut and not once:
         yield (
-            f"algorithm.loss_options.{shut[0]}=0: after the first update of a step every token that moved that way is"
-            " clipped and has no gradient; set it to 0.2 (gspo: 0.0003)"
+            f"algorithm.loss_options.{shut[0]}=0: after the first update of a step every token that moved in that"
+            " direction is clipped and has no gradient; set it to 0.2 (gspo: 0.0003)"
         )
     if algorithm.reference is not None and not algorithm.needs_reference:
         yield (
-            f"algorithm.reference={algorithm.reference} is never asked: no KL is measured; set algorithm.kl_coef above"
+            f"algorithm.reference={algorithm.reference} is never used: no KL is measured; set algorithm.kl_coef above"
             " 0 or algorithm.kl_budget"
         )
     if algorithm.kl_in == "reward" and algorithm.kl_coef > 0 and algorithm.kl == "k2":
-        yield "algorithm.kl=k2 has no effect with algorithm.kl_in=reward, which takes off k1; leave it out"
+        yield "algorithm.kl=k2 has no effect with algorithm.kl_in=reward, which subtracts k1; leave it out"
     if stage.grading.portions > rollout.problems_per_step:
         yield (
             f"grading.portions={stage.grading.portions} is more than the {rollout.problems_per_step} groups of a step:"

@@ -1,4 +1,4 @@
-"""What a resumed run may be given other values for."""
+"""The settings that may change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reasoner.config.mappings import is_mapping
 from reasoner.config.stage import StageConfig
 
 ALL: tuple[str, ...] = ()
-"""Every key of a section."""
+"""Marker for every key of a section."""
 MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "steps": ALL,
     "optim": (
@@ -32,11 +32,11 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "label": ALL,
     "output": ALL,
 }
-"""Section to those of its keys that a checkpoint holds nothing of: training goes on from it with the new values."""
+"""Section to its keys that may change: a checkpoint stores nothing about them, so training uses the new values."""
 
 
 class Change(NamedTuple):
-    """A key that a resumed run was given another value for, and may not be."""
+    """A forbidden change of a key between a run and its resumption."""
 
     key: str
     then: object
@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
 
 def forbidden_changes(before: StageConfig, now: StageConfig) -> list[Change]:
-    """Return every key with another value than the run was begun with, but for those that may change.
+    """Return every key whose value differs from that of the run's start, except those that may change.
 
     Example:
         >>> from reasoner.config.load import resolve
@@ -52,8 +52,8 @@ def forbidden_changes(before: StageConfig, now: StageConfig) -> list[Change]:
         >>> forbidden_changes(one, other)
         [Change(key='seed', then=1, now=2)]
     """
-    held, wanted = before.model_dump(mode="json"), now.model_dump(mode="json")
-    return [found for key in wanted if MAY_CHANGE.get(key) != ALL for found in _changes(key, held[key], wanted[key])]
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    return [found for key in new if MAY_CHANGE.get(key) != ALL for found in _changes(key, old[key], new[key])]
 
 
 def _changes(section: str, then: object, now: object) -> Iterator[Change]:
@@ -68,6 +68,6 @@ def _changes(section: str, then: object, now: object) -> Iterator[Change]:
 
 
 def listed() -> str:
-    """Name all that may change, for people: `optim (lr, schedule, ...)` and whole sections by their name."""
+    """List all settings that may change, for a message: `optim (lr, schedule, ...)`; whole sections by name only."""
     named = {key: keys for key, keys in MAY_CHANGE.items() if key not in ("name", "label", "output")}
     return ", ".join(f"{key} ({', '.join(keys)})" if keys else key for key, keys in named.items())

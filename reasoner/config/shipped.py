@@ -1,4 +1,4 @@
-"""The configs that come with the package. Imports nothing heavy: the shell's completion asks for them."""
+"""The configs that come with the package. Imports nothing heavy, because shell completion uses it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Name to file of every config in `configs/`."""
-    folder = Path(__file__).resolve().parents[2] / "configs"  # beside `reasoner`, installed or not
+    """Return the file of every config in `configs/`, by name."""
+    folder = Path(__file__).resolve().parents[2] / "configs"  # next to `reasoner`, installed or not
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -1,4 +1,4 @@
-"""One stage and one run of the config."""
+"""A stage and a run of the config."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
     method: MethodName = "grpo"
-    """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
+    """grpo and ppo run the same loop; ppo defaults to algorithm.advantage: gae and rollout.group_size: 1."""
     name: str = "run"
     label: str | None = None
     """Name of the stage in `stage:NAME` references of later stages; None: its method."""
@@ -66,8 +66,8 @@ class StageConfig(Section):
     constitutional: ConstitutionalSection = ConstitutionalSection()
     value: ValueSection = ValueSection()
     reward: VerifierSection | None = None
-    """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward
-    model, a weighted sum, ... None: the tasks' own."""
+    """Reward in training instead of the tasks' own verifiers, which still grade every evaluation: a reward model, a
+    weighted sum, ... None: the tasks' own verifiers."""
     watch: WatchSection = WatchSection()
     logging: LoggingSection = LoggingSection()
 
@@ -107,20 +107,18 @@ class StageConfig(Section):
         if self.model.path and self.model.from_scratch:
             raise ValueError("model must have either path or from_scratch, not both")
         if self.model.lora and self.model.lora.dropout > 0 and not from_demonstrations:
-            raise ValueError(
-                f"model.lora.dropout must be 0 where a sampled distribution is trained; got {self.model.lora.dropout}"
-            )
+            raise ValueError(f"model.lora.dropout must be 0 unless the stage is sft; got {self.model.lora.dropout}")
         if self.model.quantization and (self.model.lora is None or self.model.from_scratch):
             raise ValueError(
-                "model.quantization holds the frozen base under adapters in 4 bits: it needs model.lora and model.path."
-                " Set them, or leave it out"
+                "model.quantization stores the frozen base under adapters in 4 bits: it needs model.lora and"
+                " model.path. Set them, or leave it out"
             )
         if self.grading.portions > 1 and (
             self.optim.updates_per_step * self.optim.inner_epochs > 1 or self.rollout.dynamic_sampling_rounds
         ):
             raise ValueError(
-                "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
-                " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
+                "grading.portions above 1 needs one update per step (optim.updates_per_step, optim.inner_epochs) and no"
+                " dynamic_sampling_rounds: both need all the rows of a step. Leave it out"
             )
         self._components_can_be_normalized()
         centred = method.learns_from == "rewards" and traits_of(self.algorithm.advantage).group_relative
@@ -133,28 +131,28 @@ class StageConfig(Section):
 
     @property
     def evaluates(self) -> bool:
-        """True if problems are solved to evaluate; a reward model writes nothing."""
+        """True if problems are solved to evaluate; a reward model samples nothing."""
         return bool(self.task and self.eval.problems and METHODS[self.method].policy != "reward")
 
     @property
     def samples_to_learn(self) -> bool:
-        """True if training problems are sampled; otherwise nothing is, or only the evaluation problems."""
+        """True if training problems are sampled; False if only evaluation problems are, or none."""
         method = METHODS[self.method]
         checked = method.learns_from == "demonstrations" and self.sft.until_accuracy is not None
         return method.samples or checked
 
     @property
     def needs_engine(self) -> bool:
-        """True if a stage samples, if only to evaluate."""
+        """True if the stage samples at all, even if only to evaluate."""
         return self.samples_to_learn or self.evaluates
 
     @property
     def eval_tokens(self) -> int:
-        """Most tokens of a completion in an evaluation."""
+        """Maximum tokens of a completion in an evaluation."""
         return self.eval.max_tokens or self.rollout.max_tokens
 
     def _components_can_be_normalized(self) -> None:
-        """Raise where there is no group to normalize in, or where an estimator reads another number."""
+        """Raise ValueError if there is no group to normalize in, or the estimator needs the unnormalized reward."""
         if not self.algorithm.normalize_components:
             return
         if self.rollout.group_size < 2:
@@ -165,11 +163,11 @@ class StageConfig(Section):
         if self.algorithm.advantage == "rejection":
             raise ValueError(
                 "algorithm.normalize_components centres rewards, and rejection compares them with a threshold."
-                " Leave it out, or take another advantage"
+                " Leave it out, or use another advantage"
             )
 
     def _kl_settings_fit(self) -> None:
-        """Raise where a KL setting has nothing to act on."""
+        """Raise ValueError if a KL setting has nothing to act on."""
         algorithm = self.algorithm
         if algorithm.kl_target is not None and algorithm.kl_coef == 0:
             raise ValueError("algorithm.kl_target adapts a coefficient. Set algorithm.kl_coef above 0")
@@ -184,9 +182,9 @@ class RunConfig(Section):
     output: str
     stages: tuple[StageConfig, ...]
     starts_fresh: tuple[bool, ...]
-    """Per stage: True where it names its own model, False where it goes on with the previous stage's."""
+    """One flag per stage: True if it names its own model, False if it continues with the previous stage's."""
 
     def stage_folder(self, index: int) -> Path:
-        """Where a stage's records lie: the run folder itself where there is only one stage."""
+        """Return the folder of a stage's records: the run folder itself if there is only one stage."""
         root = Path(self.output)
         return root if len(self.stages) == 1 else root / f"{index}-{self.stages[index].method}"

@@ -1,1 +1,1 @@
-"""Problems, prompts, demonstrations and preferences: read, rendered, encoded, ordered."""
+"""Problems, prompts, demonstrations and preferences: reading, rendering, encoding and ordering."""

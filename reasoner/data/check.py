@@ -1,6 +1,6 @@
-"""What can be said of data before it is used: counted over all rows, for problems, demonstrations and preferences.
+"""Checks of problems, demonstrations and preferences before they are used, with counts over all rows.
 
-`reasoner data check` and `--dry-run` are this. No torch, unless a tokenizer is given.
+Used by `reasoner data check` and `--dry-run`. Imports no torch unless a tokenizer is given.
 """
 
 from __future__ import annotations
@@ -41,48 +41,48 @@ Paths = tuple[tuple[Literal["train", "test"], Sequence[str]], ...]
 
 
 class Shared(NamedTuple):
-    """Test rows that ask what training rows ask."""
+    """Overlap of the test rows with the training rows."""
 
     equal: int
-    """The same prompt, but for case and white space; over all rows."""
+    """Test rows whose prompt equals a training prompt, ignoring case and white space; counted over all rows."""
     examples: list[str]
     near: list[Overlap]
-    """Those that share half of their words with one, of the first few."""
+    """Test rows that share at least half of their words with a training row, among the first `near_tested`."""
     near_tested: int
     near_train: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What is known of one source of data."""
+    """Result of checking one data source."""
 
     use: Use
     where: str
     policy: RowPolicy
     splits: list[Figures] = field(default_factory=list[Figures])
-    """train, and test where there is one."""
+    """The train split, then the test split if there is one."""
     shared: Shared | None = None
     notes: list[str] = field(default_factory=list[str])
-    """How it was found and read."""
+    """Notes on how the data was found and read."""
     fault: str | None = None
-    """Why it cannot be used."""
+    """Reason why the data cannot be used; None if it can."""
 
 
 class Watch(NamedTuple):
-    """Who is told while rows are read."""
+    """Callbacks called while rows are read: for every row, and for every bad row."""
 
     on_row: Callable[[], None] = lambda: None
     on_bad: Callable[[BadRow], None] = lambda row: None
 
 
 def check_stage(stage: StageConfig, watch: Watch, *, hub: bool = True, output: Path | None = None) -> Iterator[Report]:
-    """Every source of data of a stage.
+    """Check every data source of a stage.
 
     Args:
         stage: the config.
-        watch: is told of every row.
-        hub: whether data sets of the hub are downloaded; otherwise they are passed over.
-        output: the run folder, into which earlier stages have still to write what lies there.
+        watch: callbacks for the rows.
+        hub: False skips data sets of the hub instead of downloading them.
+        output: the run folder. Paths inside it are skipped, because earlier stages have not written them yet.
     """
 
     def is_here(path: str) -> bool:
@@ -104,13 +104,13 @@ def check_stage(stage: StageConfig, watch: Watch, *, hub: bool = True, output: P
 
 
 def check_task(section: TaskSection, watch: Watch, *, tests: bool = True, tested: int = NEAR_TESTED) -> Report:
-    """The problems of a task.
+    """Check the problems of a task.
 
     Args:
-        section: of the config.
-        watch: is told of every row.
-        tests: whether the evaluation split is read too.
-        tested: evaluation problems that are compared with the training problems by shared words, at most NEAR_TESTED.
+        section: the task's section of the config.
+        watch: callbacks for the rows.
+        tests: True reads the evaluation split too.
+        tested: number of evaluation problems compared with the training problems by shared words; at most NEAR_TESTED.
     Raises:
         TaskError, VerifierError: the task has no such option or verifier.
     """
@@ -120,7 +120,7 @@ def check_task(section: TaskSection, watch: Watch, *, tests: bool = True, tested
 
     task = get_task(section.name, **section.options)
     if isinstance(verifier := section.options.get("verifier"), str):
-        verifier_class(verifier)  # its name is wrong, or the data is not to blame
+        verifier_class(verifier)  # an unknown name raises here, so that it is not reported as a fault of the data
 
     def rows() -> Iterator[tuple[str, Item | BadRow]]:
         if tests and isinstance(task, RowTask) and task.source() is not None:
@@ -138,7 +138,7 @@ def check_task(section: TaskSection, watch: Watch, *, tests: bool = True, tested
 
 
 def check_demonstrations(section: SftSection, watch: Watch) -> Report:
-    """The demonstrations of an sft section; errors as of `check_task`."""
+    """Check the demonstrations of an sft section; raises as `check_task` does."""
     report = Report(
         use="demonstrations", where=", ".join(section.data), policy=RowPolicy(section.bad_rows, "sft.bad_rows")
     )
@@ -159,7 +159,7 @@ def check_demonstrations(section: SftSection, watch: Watch) -> Report:
 
 
 def check_preferences(section: PreferenceSection, watch: Watch) -> Report:
-    """The pairs of a preferences section; errors as of `check_task`."""
+    """Check the pairs of a preferences section; raises as `check_task` does."""
     report = Report(
         use="preferences", where=", ".join(section.train), policy=RowPolicy(section.bad_rows, "preferences.bad_rows")
     )
@@ -173,13 +173,13 @@ def check_preferences(section: PreferenceSection, watch: Watch) -> Report:
         for split, paths in both:
             source = preferences_in(section, split, paths)
             for one in _items(source, lambda row, where: of_pair(pair_of(row, section, where=where)), report.notes):
-                held = not tested and isinstance(one, Item) and held_out(one.prompt, share)
-                yield "test" if held else split, one
+                is_test = not tested and isinstance(one, Item) and held_out(one.prompt, share)
+                yield "test" if is_test else split, one
 
     _count(report, rows(), watch, splits=("train", "test") if tested or share else ("train",))
     if not tested and share:
-        held = f"{share:.0%} of the prompts, by their digest, are held out (preferences.held_out_share)"
-        report.notes.append(f"{report.where}: {held}")
+        split_note = f"{share:.0%} of the prompts, by their digest, are held out (preferences.held_out_share)"
+        report.notes.append(f"{report.where}: {split_note}")
     _finish(report, NEAR_TESTED)
     return report
 
@@ -204,7 +204,7 @@ def _count(
     *,
     splits: Sequence[str],
 ) -> None:
-    """Add the figures of the splits; what keeps them from being read to their end is the report's fault."""
+    """Add the counts of the splits to the report; an error while reading becomes the report's fault."""
     found = {split: Figures(split, verifiers=verifiers, on_bad=watch.on_bad) for split in splits}
     report.splits.extend(found.values())
     try:
@@ -223,7 +223,7 @@ def _count(
 
 
 def _finish(report: Report, tested: int) -> None:
-    """Compare the splits."""
+    """Compare the test split with the training split."""
     if len(report.splits) < 2 or not all(figures.usable for figures in report.splits):
         return
     train, test = report.splits

@@ -1,4 +1,4 @@
-"""What was found out about data, in lines for a person and as JSON. No torch."""
+"""The results of data checks as lines of text and as JSON. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from verifiers.text import one_line, whole
 
 SHOWN = 3
 REASONS = 5
-"""Reasons of bad rows that are shown."""
+"""Number of reasons for bad rows that are shown."""
 WIDTH = 300
-"""Characters of a text that is shown."""
+"""Characters shown of a text."""
 
 
 class Tokens(NamedTuple):
-    """Tokens of the first rows, by a tokenizer."""
+    """Token counts of the first rows."""
 
     counted: int
     prompts: Mapping[str, int]
-    """median, p95, max."""
+    """median, p95 and max of the prompts' tokens."""
     whole: Mapping[str, int]
-    """Of prompt and the longest of its answers, where they are trained on; else empty."""
+    """The same for the prompt with the longest of its answers; empty if answers are not trained on."""
     shown: Sequence[str]
     """The first rows as the model sees them."""
 
 
 def lines(report: Report, tokens: Tokens | None = None, *, examples: bool = True) -> Iterator[str]:
-    """What to know of data, the most important last but one: whether it can be used."""
+    """Yield the lines of a report; the last one says if the data can be used."""
     yield f"{report.where}: {report.use}"
     yield from (f"  {note.rstrip('.')}" for note in report.notes)
     for figures in report.splits:
@@ -53,7 +53,7 @@ def lines(report: Report, tokens: Tokens | None = None, *, examples: bool = True
 
 
 def plain(prompt: object, answers: Sequence[str]) -> str:
-    """A row where there is no tokenizer that says how a model sees it."""
+    """Return a row as text without a tokenizer: the prompt and its answers, joined by " => "."""
     return " => ".join([prompt_text(prompt), *answers])  # pyright: ignore[reportArgumentType]
 
 
@@ -102,7 +102,7 @@ def _shared_lines(report: Report) -> Iterator[str]:
     if shared is None:
         return
     named = f" ({', '.join(shared.examples)})" if shared.examples else ""
-    yield f"  prompts of test that stand in train: {shared.equal:,} of {report.splits[1].usable:,}{named}"
+    yield f"  prompts of test that are also in train: {shared.equal:,} of {report.splits[1].usable:,}{named}"
     all_train = shared.near_train == report.splits[0].usable
     where = "all training prompts" if all_train else f"the first {shared.near_train:,} training prompts"
     near = "; ".join(f"{one.held_out} and {one.train} ({one.share:.0%})" for one in shared.near[:SHOWN])
@@ -113,7 +113,7 @@ def _shared_lines(report: Report) -> Iterator[str]:
 
 
 def to_json(report: Report, tokens: Tokens | None = None, yaml: str | None = None) -> dict[str, JSON]:
-    """The same as one object."""
+    """Return the content of `lines` as a JSON object."""
     shared = report.shared
     return {
         "for": report.use,

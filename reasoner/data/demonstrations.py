@@ -1,9 +1,9 @@
-"""Demonstrations as rows of tokens with the loss on the assistant's own. Letters: N completion tokens of a row.
+"""Demonstrations as token rows; only the assistant's tokens are trained on. Letters: N completion tokens of a row.
 
-A row is {prompt, completion} (text or chat messages) or {messages}, or becomes one (`tasks.inputs.formats`); a task's
-problems bring their own. A chat of
-several replies is one row: each reply is behind the tokens that the policy would see in front of it (`data/turns.py`),
-and ends as a row of one reply ends.
+A row is {prompt, completion} (text or chat messages) or {messages}, or is converted to one of them
+(`tasks.inputs.formats`); a task's problems bring their own demonstrations. A chat with several replies is one row: each
+reply follows exactly the tokens that the policy would see before it (`data/turns.py`), and ends with the same tokens as
+the reply of a single-turn row.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ DEMONSTRATION_SHAPE = (
     "{messages} or {prompt, completion}, with chat messages or text, or of a format of docs/data.md (sft.format); other"
     " columns are named by sft.columns"
 )
-"""What a row of demonstrations is, in words."""
+"""Description of a demonstration row, for error messages."""
 
 
 class Rows(NamedTuple):
-    """Usable rows, and those that are none."""
+    """Usable rows and bad rows."""
 
     rows: Sequence[Encoded]
     bad: list[BadRow]
     notes: Sequence[str] = ()
-    """What a person should know of how the rows were found."""
+    """Notes for the user on how the rows were found."""
 
 
 def encode_problems(
@@ -51,11 +51,11 @@ def encode_problems(
     """Encode a task's demonstrations: prompt, demonstration, end token.
 
     Args:
-        problems: with demonstrations.
-        tokenizer: the policy's.
+        problems: problems with demonstrations.
+        tokenizer: the policy's tokenizer.
         section: how prompts are rendered.
-        limit: tokens of prompt and demonstration together.
-        reply_tokens: of a reply of an environment; see `rollout.reply_tokens`.
+        limit: most tokens of prompt and demonstration together; longer rows are bad rows.
+        reply_tokens: most tokens of an environment's reply; see `rollout.reply_tokens`.
     """
     rows, bad = Spool[Encoded](), list[BadRow]()
     for problem, prompt in rendered(problems, tokenizer, section):
@@ -101,12 +101,12 @@ def _demonstrated(
 
 
 def demonstrations_in(section: SftSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
-    """The demonstrations of a config section, or those of some of its files."""
+    """Return the demonstrations of a config section, read from `paths`."""
     return source_in(section, paths, use="demonstrations", split=split)
 
 
 def load_rows(source: Source, tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int) -> Rows:
-    """The rows of files, folders or hub data sets."""
+    """Read and encode rows from files, folders or hub data sets; rows over `limit` tokens are bad rows."""
     notes: list[str] = []
 
     def encoded(row: Mapping[str, object], where: str) -> Encoded:
@@ -120,21 +120,21 @@ def load_rows(source: Source, tokenizer: PreTrainedTokenizerBase, section: Promp
 
 
 class Demonstration(NamedTuple):
-    """What a row says, and whose words are trained on."""
+    """A demonstration row: the prompt, and the text that is trained on."""
 
     prompt: str | tuple[Message, ...]
-    """Text, or the whole chat."""
+    """Prompt text, or a whole chat."""
     completion: str | None
-    """What is to be said to a prompt; None: the chat's own replies are."""
+    """The trained reply to the prompt; None if `prompt` is a chat whose own replies are trained on."""
     context: int = 0
-    """So many first messages of the chat are a prompt, whatever the assistant says in them."""
+    """Number of leading messages that are the prompt; assistant messages among them are not trained on."""
 
 
 def read_row(row: Mapping[str, object]) -> Demonstration:
-    """One row of a file.
+    """Read one row of a file.
 
     Raises:
-        UnusableRow: a column is missing or empty.
+        UnusableRow: a column is missing or empty, or the prompt ends with an assistant message.
     """
     if "messages" in row:
         return Demonstration(chat_of(row["messages"], "messages"), None)
@@ -152,34 +152,34 @@ def read_row(row: Mapping[str, object]) -> Demonstration:
         if not completion.strip():
             raise UnusableRow("the completion is empty")
         return Demonstration(prompt, completion)
-    said = chat_of(completion, "completion")
-    if isinstance(prompt, str) and len(said) == 1 and "tool_calls" not in said[0]:  # needs no chat template
-        return read_row({"prompt": prompt, "completion": said[0]["content"]})
-    asked = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
-    return Demonstration((*asked, *said), None, context=len(asked))
+    reply = chat_of(completion, "completion")
+    if isinstance(prompt, str) and len(reply) == 1 and "tool_calls" not in reply[0]:  # needs no chat template
+        return read_row({"prompt": prompt, "completion": reply[0]["content"]})
+    messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+    return Demonstration((*messages, *reply), None, context=len(messages))
 
 
 def encode_row(
     row: Mapping[str, object], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, where: str
 ) -> Encoded:
-    """One row of a file as token ids.
+    """Encode one row of a file as token ids.
 
     Raises:
-        UnusableRow: a column is missing or empty, there is no assistant turn, or the chat template refuses the row.
+        UnusableRow: a column is missing or empty, there is no assistant turn, or the chat template rejects the row.
     """
     prompt, completion, context = read_row(row)
     if completion is None:
         assert not isinstance(prompt, str)
         return encode_chat(prompt, tokenizer, section, where=where, context=context)
-    said = turns_of(tokenizer, section).demonstrated(Message(role="assistant", content=completion))
-    return _encode(prompt, [said], [], tokenizer, section, where)
+    text = turns_of(tokenizer, section).demonstrated(Message(role="assistant", content=completion))
+    return _encode(prompt, [text], [], tokenizer, section, where)
 
 
 def replies(messages: Sequence[Message], *, context: int = 0) -> list[int]:
-    """The places of the assistant's turns behind the first `context` messages.
+    """Return the indices of the assistant's messages after the first `context` messages.
 
     Raises:
-        UnusableRow: there is none, one is empty, or nothing is asked before the first.
+        UnusableRow: there is none, one is empty, or the chat begins with one, so that there is no prompt.
     """
     places = [at for at, message in enumerate(messages) if message["role"] == "assistant" and at >= context]
     if not places:
@@ -199,29 +199,29 @@ def encode_chat(
     where: str,
     context: int = 0,
 ) -> Encoded:
-    """A conversation, every assistant turn of which, behind the first `context` messages, is trained on.
+    """Encode a chat; every assistant turn after the first `context` messages is trained on.
 
-    A template's own mask (its `generation` marks), where that is not the reply and its end, decides what is trained of
-    several turns.
+    If the template's own mask (its `generation` marks) differs from the reply and its end token, a chat with several
+    turns is trained by that mask, and a chat with one turn is rejected.
 
     Raises:
-        UnusableRow: there is no such turn, one is empty, or the chat template refuses the messages.
+        UnusableRow: there is no assistant turn, one is empty, or the chat template rejects the messages.
     """
     places = replies(messages, context=context)
     turns = turns_of(tokenizer, section)
     if turns.mask_fault and len(places) == 1:
         raise UnusableRow(turns.mask_fault)
-    if turns.mask_fault:  # the template says itself what is the assistant's
+    if turns.mask_fault:  # the template's marks decide which tokens are the assistant's
         return _by_template(messages[: places[-1] + 1], tokenizer, section, where)
-    said = [turns.demonstrated(messages[at]) for at in places]
+    texts = [turns.demonstrated(messages[at]) for at in places]
     between = [messages[at + 1 : following] for at, following in itertools.pairwise(places)]
-    return _encode(messages[: places[0]], said, between, tokenizer, section, where)
+    return _encode(messages[: places[0]], texts, between, tokenizer, section, where)
 
 
 def _by_template(
     messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, section: PromptSection, where: str
 ) -> Encoded:
-    """The conversation as the template renders it, with the template's own mask; cut behind its last trained token."""
+    """Encode a chat as the template renders it, with the template's own mask; tokens after the last trained one go."""
     ids, mask = template_mask(messages_of(messages, section), tokenizer, section)
     if not any(mask) or mask[0]:
         raise UnusableRow("the chat template's generation mask marks no token, or the very first one")
@@ -242,7 +242,7 @@ def _encode(
     section: PromptSection,
     where: str,
 ) -> Encoded:
-    """Prompt, first reply, what the template writes between it and the next one, that one, ..."""
+    """Encode the prompt, then each reply and the template's tokens between it and the next reply."""
     problem = Problem(id=where, prompt=prompt, reference=None, verifier="")
     (rendered,) = render_each([problem], tokenizer, section)
     if not isinstance(rendered, Prompt):
@@ -251,8 +251,8 @@ def _encode(
     ids: list[int] = []
     mask: list[bool] = []
     for reply, following in zip(replies, [*between, None], strict=True):
-        said = turns.completion_ids(reply)
+        reply_ids = turns.completion_ids(reply)
         frame = () if following is None else turns.frame_ids(following)
-        ids += [*said, *frame]
-        mask += [True] * len(said) + [False] * len(frame)
+        ids += [*reply_ids, *frame]
+        mask += [True] * len(reply_ids) + [False] * len(frame)
     return Encoded(id=where, prompt_ids=rendered.ids, completion_ids=tuple(ids), loss_mask=tuple(mask))

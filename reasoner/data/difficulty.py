@@ -1,4 +1,4 @@
-"""How hard each problem is for the policy as it is now: a Beta posterior of its pass rate, forgotten over steps.
+"""Difficulty of each problem for the current policy: a Beta posterior of its pass rate, with older evidence decayed.
 
 Letters: P problems, G group.
 """
@@ -21,13 +21,13 @@ from verifiers.jsonl import JsonLinesError, read_jsonl
 
 
 class Counts(NamedTuple):
-    """Evidence on one problem."""
+    """Evidence on the pass rate of one problem."""
 
     passes: float
-    """Sum of marks (`Verdict.mark`): right answers, and shares of partly right ones."""
+    """Sum of marks (`Verdict.mark`): 1 for a right answer, a fraction for a partly right one."""
     fails: float
     step: int
-    """When it was last added to."""
+    """Step at which evidence was last added."""
 
 
 class _Known(BaseModel):
@@ -50,9 +50,9 @@ class _Graded(BaseModel):
 
 
 class Difficulty:
-    """Beta(1 + passes, 1 + fails) of each problem that was sampled; old evidence counts decay^steps of its worth.
+    """Posterior Beta(1 + passes, 1 + fails) of each sampled problem's pass rate; evidence decays by `decay` per step.
 
-    So a problem that was out of reach comes back into view, and one never seen stands at Beta(1, 1).
+    Decay lets a problem that was out of reach be sampled again. A problem without evidence has Beta(1, 1).
 
     Example:
         >>> known = Difficulty(decay=0.5)
@@ -65,7 +65,7 @@ class Difficulty:
     """
 
     def __init__(self, *, decay: float) -> None:
-        """`decay`: what evidence is worth a step later, in (0, 1]; 0.98 forgets half in 34 steps."""
+        """`decay`: factor on the evidence for each step of age, in (0, 1]; 0.98 halves it in 34 steps."""
         self._decay = decay
         self._counts: dict[str, Counts] = {}
         self.step = 0
@@ -74,14 +74,14 @@ class Difficulty:
         return len(self._counts)
 
     def add(self, key: str, *, passes: float, fails: float, step: int) -> None:
-        """Add evidence on a problem (`problem_key`)."""
+        """Add evidence on a problem, named by its `problem_key`."""
         self.step = max(self.step, step)
         before = self._counts.get(key, Counts(0.0, 0.0, step))
         kept = self._decay ** (step - before.step)
         self._counts[key] = Counts(before.passes * kept + passes, before.fails * kept + fails, step)
 
     def record(self, rollouts: Iterable[Rollout], *, step: int) -> None:
-        """Add a step's rollouts by their marks; learned scores, which have none, say nothing here."""
+        """Add the marks of a step's rollouts; rollouts without a mark (learned scores) are ignored."""
         self.step = step
         found: dict[str, list[float]] = {}
         for rollout in rollouts:
@@ -91,15 +91,15 @@ class Difficulty:
             self.add(key, passes=sum(marks), fails=len(marks) - sum(marks), step=step)
 
     def pass_rate(self, key: str) -> float:
-        """Mean of the posterior."""
+        """Return the mean of the posterior; 0.5 for an unknown problem."""
         passes, fails = self._present(key)
         return (1 + passes) / (2 + passes + fails)
 
     def signal_P(self, keys: Sequence[str], *, group_size: int) -> np.ndarray:
-        """[P] chance that a group of each problem has both a pass and a fail: 1 - E[p^G] - E[(1 - p)^G].
+        """Return, [P], the chance that a group has both a pass and a fail: 1 - E[p^G] - E[(1 - p)^G].
 
-        Under Beta(a, b), E[p^G] is the product of (a + k) / (a + b + k) over k = 0 .. G - 1 (ours: the criterion of
-        DAPO's dynamic sampling, arXiv:2503.14476, section 3.2, before sampling instead of after).
+        Under Beta(a, b), E[p^G] is the product of (a + k) / (a + b + k) over k = 0 .. G - 1. The criterion is that of
+        DAPO's dynamic sampling (arXiv:2503.14476, section 3.2); applying it before sampling is our choice.
         """
         counts = np.array([self._present(key) for key in keys], dtype=np.float64).reshape(-1, 2)
         a_P, b_P = 1 + counts[:, 0], 1 + counts[:, 1]
@@ -117,19 +117,19 @@ class Difficulty:
         return counts.passes * worth, counts.fails * worth
 
     def state(self) -> dict[str, JSON]:
-        """What `restore` takes."""
+        """Return the state for `restore`."""
         return {"step": self.step, "counts": {key: list(counts) for key, counts in self._counts.items()}}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken."""
+        """Restore a state returned by `state`."""
         known = _Known.model_validate(state)
         self.step, self._counts = known.step, known.counts
 
     def import_rollouts(self, path: Path) -> None:
-        """Begin with the rollouts of an evaluation or an earlier run: rollouts.jsonl or eval_rollouts.jsonl.
+        """Add the rollouts of an evaluation or an earlier run, from rollouts.jsonl or eval_rollouts.jsonl.
 
         Raises:
-            ConfigError: there is no such file, or a line is no rollout.
+            ConfigError: the file does not exist or is empty, or a line is not a rollout.
         """
         number = 0
         try:
@@ -147,18 +147,19 @@ class Difficulty:
         except ValidationError as error:
             raise ConfigError("bad-value", f"{path} line {number} must be a rollout; {faults(error)}.") from error
         if not number:
-            raise ConfigError("bad-value", f"{path} must hold rollouts; it is empty.")
+            raise ConfigError("bad-value", f"{path} must contain rollouts; it is empty.")
 
 
 def problem_key(problem: Problem) -> str:
-    """Names a problem over runs: its task and id."""
+    """Return a problem's name, the same in every run: `task/id`."""
     return f"{problem.task}/{problem.id}"
 
 
 class DifficultySampler:
-    """Draws problems by their chance of a group with signal, none twice in a step; unseen ones stand at Beta(1, 1).
+    """Sampler that draws problems in proportion to their chance of a group with signal, none twice in a step.
 
-    Weighted sampling without replacement by the keys u^(1/w) (Efraimidis and Spirakis 2006).
+    Problems without evidence count as Beta(1, 1). Weighted sampling without replacement by the keys u^(1/w)
+    (Efraimidis and Spirakis 2006).
     """
 
     def __init__(self, problems: Sequence[Problem], difficulty: Difficulty, *, seed: int, group_size: int) -> None:
@@ -172,15 +173,15 @@ class DifficultySampler:
 
     @property
     def epochs(self) -> float:
-        """Problems drawn, in units of all of them."""
+        """Number of problems drawn, divided by the number of problems."""
         return self._taken / len(self.problems)
 
     def take(self, count: int) -> list[Problem]:
-        """The next problems; those drawn since the last step's rewards came in are left out while others are left."""
+        """Draw the next problems; those drawn since the last step's rewards are excluded until all have been drawn."""
         step, drawn = self._step_drawn
         drawn = drawn if step == self._difficulty.step else []
-        taken: list[int] = []
-        while len(taken) < count:
+        drawn_now: list[int] = []
+        while len(drawn_now) < count:
             weights_P = self._difficulty.signal_P(self._keys, group_size=self._group_size)
             if len(drawn) == len(self.problems):
                 drawn = []
@@ -189,29 +190,29 @@ class DifficultySampler:
             )
             keys_P = np.log(uniform_P) / np.maximum(weights_P, 1e-9)
             keys_P[drawn] = -np.inf
-            best = np.argsort(-keys_P, kind="stable")[: min(count - len(taken), len(self.problems) - len(drawn))]
-            taken += best.tolist()
+            best = np.argsort(-keys_P, kind="stable")[: min(count - len(drawn_now), len(self.problems) - len(drawn))]
+            drawn_now += best.tolist()
             drawn = [*drawn, *best.tolist()]
             self._draws += 1
         self._taken += count
         self._step_drawn = (self._difficulty.step, drawn)
-        return [self.problems[place] for place in taken]
+        return [self.problems[place] for place in drawn_now]
 
     def state(self) -> dict[str, JSON]:
-        """What `restore` takes; the statistics themselves are kept apart."""
+        """Return the state for `restore`; the evidence is saved separately, by `Difficulty.state`."""
         return {"draws": self._draws, "taken": self._taken}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken, at the end of a step, over the same problems.
+        """Restore a state taken at the end of a step, over the same problems.
 
         Raises:
-            ConfigError: they were drawn in another way.
+            ConfigError: the state is that of another kind of sampler.
         """
         if "draws" not in state:
             raise ConfigError(
                 "changed",
-                f"rollout.sampling must be what it was; {dict(state)} then. Restore it, or begin a new run from the"
-                " checkpoint's model.",
+                f"rollout.sampling must not change when a run resumes; its sampler's state was {dict(state)}. Set it"
+                " back, or begin a new run from the checkpoint's model.",
             )
         drawn = _Drawn.model_validate(state)
         self._draws, self._taken = drawn.draws, drawn.taken

@@ -1,4 +1,4 @@
-"""Texts that are given, not sampled, as rows of a batch: demonstrations and the two sides of a preference.
+"""Given (not sampled) texts as rows of a batch: demonstrations and the two sides of a preference.
 
 Letters: B rows, N completion tokens.
 """
@@ -21,7 +21,7 @@ from tasks import Message, Problem
 def completion_ids(
     text: str, tokenizer: PreTrainedTokenizerBase, section: PromptSection | None = None
 ) -> tuple[int, ...]:
-    """A given completion as the policy would have sampled it: its tokens and the end token."""
+    """Encode a given completion as the policy would have sampled it: its tokens and the end token."""
     return turns_of(tokenizer, section or PromptSection()).completion_ids(text)
 
 
@@ -32,7 +32,14 @@ def batch_of(
     groups: Sequence[int] | None = None,
     margins: Sequence[float] | None = None,
 ) -> Batch:
-    """One optimizer step's rows; every trained token weighs 1 / trained tokens of them all."""
+    """Build the batch of one optimizer step; each trained token has weight 1 / (number of trained tokens).
+
+    Args:
+        rows: B encoded rows.
+        rewards: [B]; zeros by default.
+        groups: [B] group numbers; by default each row is its own group.
+        margins: [B] margins of preference pairs; None for other data.
+    """
     lengths = torch.tensor([len(row.completion_ids) for row in rows])
     row_N = torch.repeat_interleave(torch.arange(len(rows)), lengths)
     mask_N = torch.tensor([kept for row in rows for kept in row.loss_mask], dtype=torch.bool)
@@ -57,10 +64,10 @@ def encode(
     *,
     name: str,
 ) -> Encoded:
-    """A completion of a prompt as the reward model reads it: rendered, and ended as the policy ends it.
+    """Render and encode a prompt and its completion for a reward model, ended as the policy ends a completion.
 
     Raises:
-        UnusableRow: the chat template refuses the prompt.
+        UnusableRow: the chat template rejects the prompt.
     """
     problem = Problem(id=name, prompt=prompt, reference=None, verifier="reward-model")
     (rendered,) = render_each([problem], tokenizer, section)

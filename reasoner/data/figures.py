@@ -1,4 +1,4 @@
-"""What is counted over the rows of one split: usable, bad, repeated, long; in one pass and in flat memory. No torch."""
+"""Counts over the rows of one split (usable, bad, repeated, long), in one pass and constant memory. No torch."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ from tasks.survey import Survey, answer_digest, text_digest
 from tasks.validate import Verifiers, is_rule, reference_fault
 
 EXAMPLES = 5
-"""Rows that are shown."""
+"""Number of rows that are shown."""
 ALL_CHECKED = 10_000
-"""First rows whose reference answers are all read by the verifier; then each tenth, beyond ten times as many each
-hundredth (ours)."""
+"""The verifier reads the reference answers of this many first rows, then of every tenth row; of every hundredth after
+ten times as many rows (our choice)."""
 MEASURED = 2_000
-"""Rows whose tokens are counted (ours)."""
+"""Number of rows whose tokens are counted (our choice)."""
 NEAR_CHARACTERS = 25_000_000
-"""Of training prompts that are compared with evaluation prompts by shared runs of words (ours): ten seconds."""
+"""Characters of training prompts compared with evaluation prompts by shared runs of words (our choice): ten seconds."""
 NEAR_TESTED = 256
-"""Evaluation prompts that are compared so, as many as a run evaluates by default."""
+"""Evaluation prompts compared in this way; the number that a run evaluates by default."""
 PREFIX_BITS = 48
 MOST_PREFIXES = 60_000
 REASONS = 1_000
-"""Different reasons that are counted apart."""
+"""Different reasons that are counted separately."""
 
 
 class Item(NamedTuple):
-    """A row that can be used, whatever it is for."""
+    """A usable row of problems, demonstrations or preferences."""
 
     name: str
     prompt: str | tuple[Message, ...]
     answers: tuple[str, ...]
-    """Reference answer; completion; the better and the worse completion."""
+    """The reference answer; the completion; or the better and the worse completion."""
     asked: int
-    """Digest of what must not stand there twice."""
+    """Digest that identifies duplicates: two rows with the same one ask the same."""
     right: int
-    """Digest of what must be the same where it does."""
+    """Digest of the answer: rows with equal `asked` and different `right` contradict each other."""
     problem: Problem | None = None
 
 
 def of_problem(problem: Problem) -> Item:
-    """A problem: the same prompt with another reference answer is a contradiction."""
+    """Return the item of a problem; the same prompt with another reference answer is a contradiction."""
     asked, right = prompt_digest(problem.prompt), answer_digest(problem.reference)
     return Item(problem.id, problem.prompt, (str(problem.reference),), asked, right, problem)
 
 
 def of_demonstration(row: Demonstration, where: str) -> Item:
-    """A demonstration: several completions of a prompt are no contradiction.
+    """Return the item of a demonstration; several completions of one prompt are not a contradiction.
 
     Raises:
-        UnusableRow: nothing in it is the assistant's, or nothing is asked.
+        UnusableRow: it has no assistant message, or nothing before the first one.
     """
-    prompt, said = row.prompt, row.completion
-    if said is None:
+    prompt, completion = row.prompt, row.completion
+    if completion is None:
         assert not isinstance(prompt, str)
         begins = replies(prompt, context=row.context)[0]
-        prompt, said = prompt[:begins], prompt_text(prompt[begins:])
-    return Item(where, prompt, (said,), text_digest(prompt_text(prompt), said), 0)
+        prompt, completion = prompt[:begins], prompt_text(prompt[begins:])
+    return Item(where, prompt, (completion,), text_digest(prompt_text(prompt), completion), 0)
 
 
 def of_pair(pair: Pair) -> Item:
-    """A preference: the same two completions the other way round are a contradiction, but for a tie."""
+    """Return the item of a pair; the same two completions in reverse order are a contradiction, except in a tie."""
     asked = text_digest(prompt_text(pair.prompt), *sorted((pair.first, pair.second)))
     right = 0 if pair.target == 0.5 else text_digest(pair.first)
     return Item(pair.id, pair.prompt, (pair.first, pair.second), asked, right)
@@ -78,40 +78,40 @@ def of_pair(pair: Pair) -> Item:
 
 @dataclass(slots=True)
 class Figures:
-    """One split, as far as it was read."""
+    """Counts of one split, as far as it was read."""
 
     name: str
     verifiers: Verifiers | None = None
-    """Those of problems, whose reference answers they read; None: none are read."""
+    """Verifiers that read the problems' reference answers; None: these are not read."""
     on_bad: Callable[[BadRow], None] = lambda row: None
-    """Is told every bad row."""
+    """Called with every bad row."""
     rows: int = 0
     bad: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     first_bad: dict[str, str] = field(default_factory=dict[str, str])
-    """Reason to the first row that it holds of."""
+    """The first row with each reason."""
     suspects: int = 0
     """Prompts whose last line is their reference answer."""
     first_suspects: list[str] = field(default_factory=list[str])
     checked: int = 0
-    """Rows whose reference answer its verifier was asked to read."""
+    """Rows whose reference answer the verifier tried to read."""
     parsed: int = 0
     passed_over: int = 0
-    """Rows whose reference answer was not looked at, because there are so many."""
+    """Rows whose reference answer was not read, to save time on a long split."""
     survey: Survey = field(default_factory=Survey)
     prompts: Survey = field(default_factory=Survey)
     characters: array[int] = field(default_factory=lambda: array("L"))
-    """Of each prompt."""
+    """Characters of each prompt."""
     examples: list[Item] = field(default_factory=list[Item])
     measured: list[Item] = field(default_factory=list[Item])
     near: list[Problem] = field(default_factory=list[Problem])
     near_characters: int = 0
     prefixes: dict[str, int] = field(default_factory=dict[str, int])
-    """What names of rows have before their number, and what that is in the highest bits of a number of ours."""
+    """Row names without their final digits, each with its index (the highest bits of a row's number)."""
 
     @property
     def usable(self) -> int:
-        """Rows that can be used."""
+        """Number of usable rows."""
         return self.rows - self.bad
 
     def add(self, one: Item | BadRow) -> None:
@@ -126,7 +126,7 @@ class Figures:
             self._add(one)
 
     def close(self) -> None:
-        """All rows are counted: where most prompts end in their answer, that is a fault of them."""
+        """Finish counting. If most prompts end with their reference answer, those that do become bad rows."""
         if is_rule(self.suspects, self.usable):
             reason = "the last line of its prompt is its reference answer, as of most others"
             self.reasons[reason] += self.suspects
@@ -177,7 +177,7 @@ class Figures:
             self.near.append(Problem(id=item.name, prompt=text, reference=None, verifier="", task=""))
 
     def _number(self, name: str) -> int:
-        """A row's name as a number: that at its end, and which beginning it has; else its place."""
+        """Return a row's name as a number: the digits at its end and the index of the rest; else its position."""
         digits = name[len(name.rstrip("0123456789")) :]
         prefix = name[: len(name) - len(digits)]
         if not 0 < len(digits) < 15 or (prefix not in self.prefixes and len(self.prefixes) == MOST_PREFIXES):
@@ -185,22 +185,22 @@ class Figures:
         return self.prefixes.setdefault(prefix, len(self.prefixes)) << PREFIX_BITS | int(digits)
 
     def named(self, number: int) -> str:
-        """A row by its number."""
+        """Return the name of the row with this number."""
         prefix = [*self.prefixes][number >> PREFIX_BITS]
         return f"{prefix}{number & ((1 << PREFIX_BITS) - 1)}"
 
     @property
     def asking(self) -> Survey:
-        """The prompts of all rows."""
+        """Survey of the prompts of all rows."""
         return self.prompts if len(self.prompts) else self.survey
 
     def lengths(self) -> dict[str, int]:
-        """Characters of the prompts: median, 95 %, longest."""
+        """Return median, 95th percentile and maximum of the prompts' characters."""
         return spread_of(self.characters)
 
 
 def spread_of(lengths: Iterable[int]) -> dict[str, int]:
-    """Median, 95 % and largest of numbers; empty for none."""
+    """Return median, 95th percentile (p95) and maximum; an empty dict for no numbers."""
     found = np.fromiter(lengths, dtype=np.int64)
     if not len(found):
         return {}

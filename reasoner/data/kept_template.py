@@ -1,7 +1,7 @@
-"""A chat template that writes the prompts of a run, for programs that know nothing of its prompt section.
+"""A chat template that reproduces the prompts of a run, for programs that do not read its prompt section.
 
-vLLM's chat endpoint and `apply_chat_template` then give the prompts that training gave. A template is kept only where
-it was seen to give the very tokens of prompts of the run.
+With it, vLLM's chat endpoint and `apply_chat_template` give the prompts of the training. A template is kept only after
+it has produced exactly the same tokens for prompts of the run.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 PROBES = ("What is 12 + 30?", "One line,\nand another one: {1, 2}", "é ")
-"""Messages that a template is tried on where no prompt of the run is known."""
+"""Messages for testing a template if no prompt of the run is known."""
 ENOUGH = 8
-"""Different prompts from which on what they begin and end with counts as their form."""
+"""Minimum number of different prompts from which a common beginning and ending are inferred."""
 
 
 def kept_prompt(stage: StageConfig, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> KeptPrompt:
-    """The prompt format of a stage's model.
+    """Return the prompt format of a stage's model.
 
     Args:
-        stage: how it was prompted and sampled.
+        stage: the stage's prompt and sampling settings.
         tokenizer: with the chat template that the stage used.
-        questions: text prompts of the run's problems, before its template was put around them.
+        questions: text prompts of the run's problems, before the section's template was applied.
     """
     prompt = stage.prompt.model_copy(update={"chat": "always" if uses_chat(tokenizer, stage.prompt) else "never"})
     opening, ending = common_form(questions)
@@ -47,10 +47,11 @@ def kept_prompt(stage: StageConfig, tokenizer: PreTrainedTokenizerBase, question
 
 
 def common_form(questions: Sequence[str]) -> tuple[str, str]:
-    r"""What all prompts begin with and end with, where that is a form: it holds a line break.
+    r"""Return the text that all prompts begin with and the text that all end with, each only if it has a line break.
 
-    A person who types a question leaves it out. Whatever may belong to the question itself (letters and digits at the
-    edge, a form within one line) is no part of it.
+    A person who types a question leaves these texts out. Text that may belong to the question itself (letters and
+    digits at the edge, a common text within one line) is not included. Both are "" for fewer than ENOUGH different
+    prompts.
 
     Example:
         >>> common_form([f"{n}+{n + 1}=?\n" for n in range(40)])
@@ -68,18 +69,18 @@ def common_form(questions: Sequence[str]) -> tuple[str, str]:
 
 
 def _common_start(texts: Sequence[str]) -> str:
-    first, last = min(texts), max(texts)  # in order of the alphabet: what these two share, all share
+    first, last = min(texts), max(texts)  # in alphabetical order: a prefix common to these two is common to all
     size = next((at for at, char in enumerate(first) if last[at : at + 1] != char), len(first))
     return first[:size]
 
 
 def fitting_template(kept: KeptPrompt, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> str | None:
-    """The template for a model folder; None where the tokenizer's own gives the prompts already, or none does.
+    """Return the template for a model folder; None if the tokenizer's own is enough, or if no template fits.
 
     Args:
         kept: the prompt format.
         tokenizer: with the chat template that the stage used.
-        questions: text prompts of the run, on which it is tried.
+        questions: text prompts of the run, on which the template is tested.
     """
     own = tokenizer.chat_template
     if own is not None and not isinstance(own, str):  # several by name
@@ -96,9 +97,9 @@ def fitting_template(kept: KeptPrompt, tokenizer: PreTrainedTokenizerBase, quest
 def gives_prompts(
     template: str, kept: KeptPrompt, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
 ) -> bool:
-    """Whether a chat template gives the tokens that training gave, for each question as a user's message.
+    """Return True if a chat template gives the tokens of training for each question, sent as a user message.
 
-    Without questions it is tried on `PROBES`.
+    Without questions it is tested on `PROBES`.
     """
     questions = questions or PROBES
     wanted = render_each([_problem(question) for question in questions], tokenizer, kept.prompt)
@@ -123,11 +124,12 @@ def gives_prompts(
 def text_prompts(
     rows: Sequence[tuple[str, Sequence[int]]], tokenizer: PreTrainedTokenizerBase, section: PromptSection
 ) -> list[str]:
-    """Those questions of rows of rollouts that are text prompts: rendered as such they give the row's own tokens.
+    """Return the questions of rollout rows that are text prompts: rendered as text, they give the row's own tokens.
 
     Args:
-        rows: question and prompt_ids.
-        tokenizer, section: of the stage.
+        rows: (question, prompt_ids) of each row.
+        tokenizer: the stage's.
+        section: the stage's.
     """
     found = render_each([_problem(question) for question, _ in rows], tokenizer, section)
     return [
@@ -142,11 +144,11 @@ def _problem(prompt: str) -> Problem:
 
 
 def plain_template(kept: KeptPrompt, begin: str) -> str:
-    """The template of prompts that are plain text: a system text and one user message, without any mark.
+    """Return a template for plain-text prompts: a system text and one user message, without any special marks.
 
     Args:
         kept: the prompt format.
-        begin: in front of it all, such as the beginning-of-sequence token.
+        begin: text at the very beginning, such as the beginning-of-sequence token.
     """
     return (
         "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] %}"
@@ -162,7 +164,7 @@ def plain_template(kept: KeptPrompt, begin: str) -> str:
 
 
 def chat_template(kept: KeptPrompt, own: str) -> str:
-    """The tokenizer's own template behind what the prompt section adds: system message, form, variables."""
+    """Return the tokenizer's own template, preceded by code for the section's system message, form and variables."""
     section = kept.prompt
     defaults = "".join(
         f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}"
@@ -195,7 +197,7 @@ def chat_template(kept: KeptPrompt, own: str) -> str:
 
 
 def _completing(kept: KeptPrompt, message: str) -> str:
-    """What `KeptPrompt.completed` does, of a message in a template; it leaves `ns.text`."""
+    """Return template code that does what `KeptPrompt.completed` does for a message; the result is in `ns.text`."""
     opening, ending = _literal(kept.opening), _literal(kept.ending)
     taken = f"{{%- set ns = namespace(text={message}['content'], done=false) %}}"
     if not kept.opening and not kept.ending:
@@ -209,7 +211,7 @@ def _completing(kept: KeptPrompt, message: str) -> str:
 
 
 def _literal(value: object) -> str:
-    """A value of a config as jinja reads it; no character of a text is part of the template's own syntax."""
+    """Return a config value as a jinja literal; no character of a text can act as template syntax."""
     if isinstance(value, Mapping):
         items = (f"{_literal(str(key))}: {_literal(held)}" for key, held in cast("Mapping[str, object]", value).items())
         return "{" + ", ".join(items) + " }"

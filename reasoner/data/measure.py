@@ -1,4 +1,4 @@
-"""Rows as a model sees them, and how many tokens they have."""
+"""Token counts of rows, and the rows as a model sees them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def measure(report: Report, tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> Tokens:
-    """Tokens of the first training rows, and the first few as text.
+    """Count the tokens of the first training rows, and render the first few.
 
     Raises:
-        ConfigError: prompts must go through a chat template, and the tokenizer has none.
+        ConfigError: prompts must use a chat template, and the tokenizer has none.
     """
     items: Sequence[Item] = report.splits[0].measured if report.splits else ()
     problems = [Problem(id=one.name, prompt=one.prompt, reference=None, verifier="") for one in items]

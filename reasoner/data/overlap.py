@@ -1,4 +1,4 @@
-"""Evaluation problems that stand in the training data: found by shared runs of words, at load."""
+"""Evaluation problems that are also in the training data: found by shared runs of words when data is loaded."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from tasks.inputs.spool import Picked
 from verifiers.stats import wilson_interval
 
 NGRAM = 8
-"""Words in a run. Tulu 3 (arXiv:2411.15124, section 3.2) matches runs of 8; so do we."""
+"""Words in a run. Tulu 3 (arXiv:2411.15124, section 3.2) matches runs of 8; we use the same."""
 SHARE = 0.5
-"""Share of a problem's words that shared runs must cover; above a half in Tulu 3."""
+"""Minimum share of a problem's words that shared runs must cover; above a half in Tulu 3."""
 COMMON = 0.01
-"""A run in more than this share of the training problems, and in more than 10, is instruction text (ours)."""
+"""A run in more than this share of the training problems, and in more than 10, is instruction text (our choice)."""
 ALIKE = 0.03
-"""Where more of a task's training problems than this share SHARE of their words with another one, different problems
-look alike there, as filled-in templates do (ours). It is 1 % in GSM8K, 9 % in prontoqa, 92 % in functions, 100 % in
-countdown."""
+"""If more than this share of a task's training problems have SHARE of their words in common with another one, different
+problems of that task look alike, as filled-in templates do (our choice). It is 1 % in GSM8K, 9 % in prontoqa, 92 % in
+functions, 100 % in countdown."""
 SAMPLE = 512
-"""Training problems of a task that are compared with the others (ours)."""
+"""Training problems of a task that are compared with the others (our choice)."""
 
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Overlap(NamedTuple):
-    """An evaluation problem and the training problem that it shares most with."""
+    """An evaluation problem and the training problem with which it has most in common."""
 
     held_out: str
     train: str
     share: float
-    """Of the evaluation problem's words, instruction text left out."""
+    """Shared fraction of the evaluation problem's words; instruction text is not counted."""
 
 
 class Near(NamedTuple):
-    """The training problem that shares most words with a problem, of those that are not the same words."""
+    """The training problem that shares most words with a problem; problems with exactly the same words do not count."""
 
     place: int
     share: float
 
 
 def find_overlaps(train: Sequence[Problem], held_out: Sequence[Problem]) -> list[Overlap]:
-    """Every evaluation problem that is, word for word, a training problem, or shares half of its words with one.
+    """Find every evaluation problem that equals a training problem word for word, or shares half of its words with one.
 
-    Shares are of words in runs of NGRAM; case and spacing do not count. Problems made from a template share that much
-    with each other though they are different problems. So the training problems of a task are compared with each other
-    too: where they often look alike, shared words count only if they are at least twice as frequent in the evaluation.
+    Only words in shared runs of NGRAM words count; case and spacing are ignored. Different problems made from one
+    template also share that much. Therefore the training problems of a task are compared with each other too: if they
+    often look alike, shared words count only if they are at least twice as frequent in the evaluation.
 
     Example:
         >>> from tasks import Problem
@@ -70,7 +70,7 @@ def find_overlaps(train: Sequence[Problem], held_out: Sequence[Problem]) -> list
 
 
 def _equal(train: Sequence[Problem], held_out: Sequence[Problem]) -> dict[int, int]:
-    """The first training problem that is, word for word, an evaluation problem, by the hash of its words."""
+    """Map word hashes of the evaluation problems to the first training problem with exactly the same words."""
     looked_for = {hash(tuple(_words(problem))) for problem in held_out}
     found: dict[int, int] = {}
     for place, problem in enumerate(train):
@@ -80,7 +80,7 @@ def _equal(train: Sequence[Problem], held_out: Sequence[Problem]) -> dict[int, i
 
 
 def _tells(task: str, train: Sequence[Problem], near: Sequence[Near | None]) -> bool:
-    """Whether sharing SHARE of the words with a training problem of this task says more than that it is of the task."""
+    """Return True if sharing SHARE of the words with a problem of this task means more than belonging to the task."""
     own = Picked(train, (place for place, problem in enumerate(train) if problem.task == task))
     sample = own if len(own) <= SAMPLE else random.Random(0).sample(own, SAMPLE)
     alike = sum(one is not None for one in _nearest(own, sample)) / len(sample)
@@ -89,7 +89,7 @@ def _tells(task: str, train: Sequence[Problem], near: Sequence[Near | None]) -> 
 
 
 def _nearest(train: Sequence[Problem], tested: Sequence[Problem]) -> list[Near | None]:
-    """For each problem the training problem that shares most with it, if that is SHARE or more."""
+    """Return for each problem the training problem that shares most with it; None below a share of SHARE."""
     looked_for = {run for problem in tested for run in _runs(_words(problem))}
     limit = max(10, int(COMMON * len(train)))
     places: dict[int, list[int]] = {}
@@ -129,17 +129,17 @@ def _words(problem: Problem) -> list[str]:
 
 
 def _runs(words: Sequence[str]) -> Iterable[int]:
-    """Hashes of every run of NGRAM words; of all words where there are fewer, marked so that they match as a whole."""
+    """Return the hashes of all runs of NGRAM words; for a shorter text one hash, which matches only an equal text."""
     if len(words) < NGRAM:
         return [hash(("whole", *words))]
     return map(hash, zip(*(words[start:] for start in range(NGRAM)), strict=False))
 
 
 def overlap_sentence(overlaps: Sequence[Overlap], *, held_out: int, train: int) -> str:
-    """What was found, in words."""
+    """Describe the overlaps in a sentence."""
     first = "; ".join(f"{one.held_out} and {one.train} ({one.share:.0%})" for one in overlaps[:3])
     return (
-        f"{len(overlaps)} of {held_out} evaluation problems stand, whole or for the most part, in the {train} training"
-        f" problems (shared runs of {NGRAM} words): {first}. Accuracy on them may be memory: leave them out of the"
-        " training data."
+        f"{len(overlaps)} of {held_out} evaluation problems are also, in whole or in large part, in the {train}"
+        f" training problems (shared runs of {NGRAM} words): {first}. Accuracy on them may be memorization: leave"
+        " them out of the training data."
     )

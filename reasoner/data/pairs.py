@@ -23,13 +23,13 @@ class EncodedPair(NamedTuple):
     first: Encoded
     second: Encoded
     number: int
-    """Its place among the training pairs."""
+    """Index among the training pairs."""
 
 
 def encode_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
 ) -> tuple[Sequence[EncodedPair], list[BadRow]]:
-    """Encode pairs; those over the limit of tokens, or refused by the chat template, are bad rows."""
+    """Encode pairs; those over `limit` tokens or rejected by the chat template are returned as bad rows."""
     kept: Spool[EncodedPair] = Spool()
     bad: list[BadRow] = []
     for pair in pairs:
@@ -49,7 +49,10 @@ def encode_pairs(
 
 
 def pair_batch(pairs: Sequence[EncodedPair]) -> Batch:
-    """Rows 2c and 2c + 1 of pair c; rewards hold the target and its complement, groups the pair's number."""
+    """Build a batch of C pairs: rows 2c and 2c + 1 are the sides of pair c.
+
+    Rewards are the target and its complement; the group of both rows is the pair's number.
+    """
     return batch_of(
         [side for encoded in pairs for side in (encoded.first, encoded.second)],
         rewards=[value for encoded in pairs for value in (encoded.pair.target, 1 - encoded.pair.target)],

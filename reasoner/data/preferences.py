@@ -1,11 +1,11 @@
-"""Preference data: which of two completions of one prompt is better. Files of many shapes in, `Pair`s out.
+"""Preference data: which of two completions of one prompt is better. Reads several row shapes, returns `Pair`s.
 
-A row may be any of these, told apart by its columns (`preferences.columns` renames them), or becomes one of them
+A row has one of these shapes, recognised by its columns (`preferences.columns` renames them), or is converted to one
 (`tasks.inputs.formats`):
   {prompt, chosen, rejected}         texts; prompt, chosen and rejected may be lists of chat messages
   {chosen, rejected}                 whole conversations: messages, or transcripts of "Human:" and "Assistant:" turns
-  {prompt, first, second, label}     the label says which is better, or that neither is
-beside optional `probability` (that the first is better), `margin`, `category` and `id`.
+  {prompt, first, second, label}     the label names the better one, or a tie
+Optional columns: `probability` (that the first is better), `margin`, `category` and `id`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAIR_SHAPE = (
     "{prompt, chosen, rejected}, {chosen, rejected} of whole conversations, or {prompt, first, second, label}, or of a"
     " format of docs/data.md (preferences.format); other columns are named by preferences.columns"
 )
-"""What a row of preferences is, in words."""
+"""Description of a preference row, for error messages."""
 Prompt = str | tuple[Message, ...]
 OPTIONAL = frozenset({"id", "prompt", "probability", "margin", "category"})
 """Columns that a row may lack."""
@@ -49,36 +49,36 @@ class Pair:
     """File and row number, or the row's own id."""
     prompt: Prompt
     first: str
-    """The better completion, or the likelier to be; of a tie, either."""
+    """The better completion, or the one more likely to be; in a tie, either."""
     second: str
     target: float = 1.0
-    """Chance that the first is better: 1, 0.5 for a tie, or between them with `targets: probability`."""
+    """Probability that the first is better: 1; 0.5 for a tie; or a value between with `targets: probability`."""
     margin: float = 0.0
-    """How much better, in units of the reward; >= 0."""
+    """How much better the first is, in units of the reward; >= 0."""
     category: str = ""
 
 
 class Pairs(NamedTuple):
-    """Usable pairs, and the rows that are none."""
+    """Usable pairs and bad rows."""
 
     pairs: Sequence[Pair]
     bad: list[BadRow]
     notes: Sequence[str] = ()
-    """What a person should know of how the rows were found."""
+    """Notes for the user on how the rows were found."""
 
 
 class Splits(NamedTuple):
-    """What is learned from, and what is held out."""
+    """Training pairs and held-out pairs."""
 
     train: Pairs
     test: Pairs
 
 
 def load_pairs(section: PreferenceSection) -> Splits:
-    """The pairs of a config section; each file is read once.
+    """Load the pairs of a config section; each file is read once.
 
-    Without a `test`, and without a test split of its own, the data of `train` is split by a digest of the prompt: all
-    pairs of one prompt lie on one side, on every machine, whatever the order of the rows.
+    If the section has no `test` and the data has no test split, `train` is split by a digest of the prompt: all pairs
+    of one prompt are on the same side, on every machine, in any order of the rows.
     """
 
     def read(paths: Sequence[str], split: Literal["train", "test"]) -> Pairs:
@@ -105,12 +105,12 @@ def load_pairs(section: PreferenceSection) -> Splits:
 
 
 def preferences_in(section: PreferenceSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
-    """The preferences of a config section, or those of some of its files."""
+    """Return the preferences of a config section, read from `paths`."""
     return source_in(section, paths, use="preferences", split=split, optional=OPTIONAL)
 
 
 def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
-    """One row as a pair, the better completion first.
+    """Read one row in the data's own columns as a pair, the better completion first.
 
     Raises:
         UnusableRow: a column is missing, the label is unknown, a completion is empty, or both are the same.
@@ -123,7 +123,7 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
 
 
 def pair_of(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
-    """A row in our own columns as a pair."""
+    """Convert a row in this module's columns to a pair; raises UnusableRow as `read_pair` does."""
     prompt, first, second = _sides(row)
     target = _target(row, section)
     if target < 0.5:
@@ -170,8 +170,8 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
     whole = [turns for turns in sides if not isinstance(turns, str)]
     if len(whole) < 2:
         raise UnusableRow(
-            "has no column 'prompt', and its completions are no whole conversations. Name the column"
-            " (preferences.columns), or take what both texts begin with (preferences.format: trl_implicit)"
+            "has no column 'prompt', and its completions are not whole conversations. Name the column"
+            " (preferences.columns), or use the common beginning of both texts (preferences.format: trl_implicit)"
         )
     if whole[0][:-1] != whole[1][:-1] or whole[0][-1]["role"] != "assistant" or whole[1][-1]["role"] != "assistant":
         raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
@@ -179,7 +179,7 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
 
 
 def _side(value: object, key: str) -> str | tuple[Message, ...]:
-    """A completion as text, or a conversation as turns."""
+    """Return a completion as text, or a conversation as turns."""
     if isinstance(value, str):
         return transcript(value) or value
     return _conversation(value, key)
@@ -190,12 +190,12 @@ def _conversation(value: object, key: str) -> Prompt:
 
 
 def _last(side: str | tuple[Message, ...]) -> str:
-    """The completion of a side: a text as it is, of messages the last one."""
+    """Return the completion of a side: the text itself, or the content of its last message."""
     return side if isinstance(side, str) else side[-1]["content"]
 
 
 def _head(side: str | tuple[Message, ...], prompt: Prompt) -> Prompt:
-    """What a side's completion answers: the prompt; with the system's message that the side puts before it, if any."""
+    """Return the prompt that a side answers: `prompt`, with the system message that the side puts before it, if any."""
     head = () if isinstance(side, str) else side[:-1]
     if not head or head == prompt:
         return prompt
@@ -209,7 +209,7 @@ def _head(side: str | tuple[Message, ...], prompt: Prompt) -> Prompt:
 
 
 def transcript(text: str) -> tuple[Message, ...] | None:
-    r"""Turns of "\n\nHuman: ...\n\nAssistant: ..."; None where the text is no such transcript.
+    r"""Split "\n\nHuman: ...\n\nAssistant: ..." into turns; None if the text is not such a transcript.
 
     Example:
         >>> [m["role"] for m in transcript("\n\nHuman: hi\n\nAssistant: hello") or ()]
@@ -219,7 +219,7 @@ def transcript(text: str) -> tuple[Message, ...] | None:
     if len(parts) < 5 or parts[0].strip():
         return None
     return tuple(
-        Message(role=ROLES[who], content=said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True)
+        Message(role=ROLES[who], content=content.strip()) for who, content in zip(parts[1::2], parts[2::2], strict=True)
     )
 
 
@@ -247,7 +247,7 @@ def _margin(value: object) -> float:
 
 
 def shares(pairs: Iterable[Pair]) -> Iterator[str]:
-    """What a data set is made of, in words."""
+    """Describe a data set in a line: pairs, ties, and how often the chosen completion is longer."""
     count = ties = longer = 0
     for pair in pairs:
         count += 1

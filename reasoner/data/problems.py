@@ -1,4 +1,4 @@
-"""The problems of a stage: read, filtered, checked."""
+"""The problems of a stage: reading, filtering and checking them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 LOOKED_AT = 1000
-"""Bad rows in a row at the beginning of a split, after which it is taken to be no data of this shape (ours)."""
+"""Reading of a split stops after this many rows if all of them are bad (our choice)."""
 PROBLEM_SHAPE = "a problem: a prompt, and a reference answer that its verifier can use"
-"""What a row of a task is, in words."""
+"""Description of a task's row, for error messages."""
 
 
 class Loaded(NamedTuple):
-    """The problems of a stage, those of each task apart; they are in a temporary file, and read when they are used."""
+    """The problems of a stage, separate for each task; kept in a temporary file and read on use."""
 
     train: list[Sequence[Problem]]
     tested: list[Sequence[Problem]]
-    """The first evaluation problems; empty where nothing is evaluated."""
+    """The first evaluation problems of each task; empty if nothing is evaluated."""
     notes: list[str]
-    """What a user should know of the data, a sentence each: rows left out, how a split was made."""
+    """Notes on the data for the user, one sentence each: rows left out, how a split was made."""
 
 
 class Read(NamedTuple):
@@ -46,16 +46,16 @@ class Read(NamedTuple):
     problems: Spool[Problem]
     bad: list[BadRow]
     notes: list[str]
-    """What the task says of how it found and read them."""
+    """The task's notes on how it found and read the rows."""
 
     @property
     def total(self) -> int:
-        """Rows read."""
+        """Number of rows read."""
         return len(self.problems) + len(self.bad)
 
 
 def listed(problems: Iterable[Problem], section: TaskSection) -> Iterator[Problem]:
-    """The problems that the config's problems_file lists, in their own order; all where there is none.
+    """Yield the problems that the config's problems_file lists, in the task's order; all if there is no such file.
 
     Raises:
         ConfigError: the file cannot be read, or lists no problem of this task.
@@ -68,7 +68,7 @@ def listed(problems: Iterable[Problem], section: TaskSection) -> Iterator[Proble
     except (JsonLinesError, KeyError) as error:
         raise ConfigError(
             "bad-value",
-            f"task.problems_file {section.problems_file} must hold JSON lines with an id: {error}"
+            f"task.problems_file {section.problems_file} must contain JSON lines with an id: {error}"
             " `reasoner preflight CONFIG --write-problems FILE` writes one.",
         ) from error
     none = True
@@ -91,17 +91,18 @@ def read_problems(
     most: int | None = None,
     through: Callable[[Iterable[Problem]], Iterable[Problem]] = iter,
 ) -> Read:
-    """The first rows of a split, as far as they hold `most` problems; those that problems_file lists alone.
+    """Read the first problems of a split; of a train split only those that problems_file lists.
 
-    A split of which the first LOOKED_AT rows are all bad is not read to its end.
+    Reading stops early if the first LOOKED_AT rows are all bad, unless `bad_rows` is "drop_most".
 
     Args:
         section: the task.
-        split: of it.
-        most: None: all.
-        through: what becomes of the problems as they are read.
+        split: name of the task's split.
+        most: maximum number of problems; None: all.
+        through: applied to the stream of problems before they are stored.
     Raises:
-        TaskError: the data cannot be read. ConfigError: problems_file lists no problem of this task.
+        TaskError: the data cannot be read.
+        ConfigError: problems_file lists no problem of this task.
     """
     read, task = Read(Spool(), [], []), get_task(section.name, **section.options)
 
@@ -122,9 +123,9 @@ def read_problems(
 
 
 def named_apart(problems: Iterable[Problem], config: StageConfig, place: int) -> Iterator[Problem]:
-    """The problems of the config's task at `place`, whose task is numbered where earlier ones have that name too.
+    """Yield the problems of task number `place`; its name gets a number if an earlier task has the same name.
 
-    So that task and id name one problem in a mixture of several files: `dataset`, `dataset-2`.
+    This makes task and id unique in a mixture of several files: `dataset`, `dataset-2`.
     """
     same = sum(other.name == config.task[place].name for other in config.task[:place])
     return (replace(problem, task=f"{problem.task}-{same + 1}") if same else problem for problem in problems)
@@ -142,13 +143,14 @@ def with_verifiers(problems: Iterable[Problem], section: TaskSection) -> Iterato
 
 
 def load_problems(config: StageConfig, *, folder: Path | None = None) -> Loaded:
-    """Training and evaluation problems of each task of the config; rows that cannot be used are left out and named.
+    """Load the training and evaluation problems of each task; unusable rows are left out and reported in the notes.
 
     Args:
         config: the stage.
-        folder: its run folder, whose `bad_rows.tsv` names them all.
+        folder: the run folder; its `bad_rows.tsv` lists every row left out.
     Raises:
-        TaskError: the data cannot be read. ConfigError: too much of it cannot be used; see `task.bad_rows`.
+        TaskError: the data cannot be read.
+        ConfigError: too many rows are unusable; see `task.bad_rows`.
     """
     loaded = Loaded([], [], [])
     for place, section in enumerate(config.task):
@@ -162,7 +164,7 @@ def load_problems(config: StageConfig, *, folder: Path | None = None) -> Loaded:
 
 
 def load_held_out(config: StageConfig, *, folder: Path | None = None) -> tuple[list[Sequence[Problem]], list[str]]:
-    """The first evaluation problems of each task, and what to say of them; errors as of `load_problems`."""
+    """Load the first evaluation problems of each task, with notes; raises as `load_problems` does."""
     found: list[Sequence[Problem]] = []
     notes: list[str] = []
     for place, section in enumerate(config.task):
@@ -179,10 +181,11 @@ def _of_stage(
 
 
 def first_problems(section: TaskSection, split: str, *, most: int = LOOKED_AT) -> Sequence[Problem]:
-    """The first problems of a split; in a moment, however long it is.
+    """Return the first problems of a split; fast, however long the split is.
 
     Raises:
-        TaskError: the data cannot be read. ConfigError: its first rows are bad rows, or one is and that is to stop.
+        TaskError: the data cannot be read.
+        ConfigError: all of its first rows are bad, or one is and `bad_rows` is "stop".
     """
     read = read_problems(section, split, most=most)
     policy = RowPolicy(section.bad_rows, "task.bad_rows")
@@ -192,10 +195,11 @@ def first_problems(section: TaskSection, split: str, *, most: int = LOOKED_AT) -
 
 
 def every_problem(section: TaskSection, split: str) -> Sequence[Problem]:
-    """All problems of a split.
+    """Return all problems of a split.
 
     Raises:
-        TaskError: the data cannot be read. ConfigError: more of its rows are bad than `task.bad_rows` allows.
+        TaskError: the data cannot be read.
+        ConfigError: more of its rows are bad than `task.bad_rows` allows.
     """
     read = read_problems(section, split)
     _left_out(read.bad, read.total, RowPolicy(section.bad_rows, "task.bad_rows"), f"{section.name} {split}", None)
@@ -203,10 +207,10 @@ def every_problem(section: TaskSection, split: str) -> Sequence[Problem]:
 
 
 def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, notes: list[str]) -> Sequence[Problem]:
-    """The problems that a run can use; the others are reported by the config's policy.
+    """Return the problems that a run can use; add notes on the others, as the config's policy wants.
 
     Raises:
-        ConfigError: they are too many.
+        ConfigError: there is no problem, or there are more bad rows than `task.bad_rows` allows.
     """
     if not read.total:
         raise ConfigError("bad-value", f"{section.name} {split}: there must be at least one problem; there is none.")
@@ -219,17 +223,17 @@ def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, n
         names = ", ".join(usable[place].id for place in [*suspected][:3])
         notes.append(
             f"{section.name} {split}: the last line of {len(suspected)} of {len(usable)} prompts is their reference"
-            f" answer ({names}). Look at them: where it is no part of the question, it is copied, not learned."
+            f" answer ({names}). Check them: if it is not part of the question, it is copied, not learned."
         )
     return usable
 
 
 def _left_out(bad: Sequence[BadRow], total: int, policy: RowPolicy, where: str, folder: Path | None) -> list[str]:
     try:
-        said = report_bad_rows(bad, total=total, policy=policy, shape=PROBLEM_SHAPE, folder=folder)
+        note = report_bad_rows(bad, total=total, policy=policy, shape=PROBLEM_SHAPE, folder=folder)
     except ConfigError as error:
         raise ConfigError("bad-value", f"{where}: {error}") from error
-    return [f"{where}: {said}"] if said else []
+    return [f"{where}: {note}"] if note else []
 
 
 def with_room(
@@ -242,18 +246,18 @@ def with_room(
     tests: bool = False,
     folder: Path | None = None,
 ) -> tuple[list[Sequence[Problem]], list[str]]:
-    """The problems of each task whose prompts leave room for their completions, and what to say of the others.
+    """Return each task's problems whose prompts leave room for a completion, and notes on those left out.
 
     Args:
-        parts: of each task.
-        config: the stage; `task.long_prompts` says whether long prompts are left out.
+        parts: the problems of each task.
+        config: the stage; `task.long_prompts` decides if long prompts are left out or stop the run.
         tokenizer: the policy's.
-        limit: tokens of prompt and completion together.
-        setting: where the tokens of a completion come from.
-        tests: the problems are those of the evaluation.
-        folder: the run folder, whose `bad_rows.tsv` names them all.
+        limit: maximum tokens of prompt and completion together.
+        setting: config key of the completion's tokens, for messages.
+        tests: True for evaluation problems.
+        folder: the run folder; its `bad_rows.tsv` lists every row left out.
     Raises:
-        ConfigError: a prompt is too long, or refused by the chat template, and is not to be left out.
+        ConfigError: a prompt is too long, or the chat template rejects it, and the policy for such rows is to stop.
     """
     kept: list[Sequence[Problem]] = []
     notes: list[str] = []
@@ -271,19 +275,19 @@ def with_room(
 
 
 def spread(parts: Sequence[Sequence[Problem]], count: int) -> list[Problem]:
-    """The first problems of each part, in turn, up to count."""
+    """Return `count` problems, taken in turn from the parts: the first of each, then the second of each, ..."""
     turns = [problem for turn in range(count) for part in parts for problem in part[turn : turn + 1]]
     return turns[:count]
 
 
 def gold_notes(problems: Sequence[Problem]) -> str:
-    """What is to be known of golds that are graded in a way that may surprise, in a sentence; "" for none."""
+    """Describe reference answers whose grading may surprise, in one sentence; "" if there are none."""
     notes = notes_on(problems, Verifiers())
     first = [*islice(notes, 3)]
     if not first:
         return ""
     count = len(first) + sum(1 for _ in notes)
     return (
-        f"{count} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate TASK`"
-        f" lists them): {'; '.join(first)}."
+        f"{count} of {len(problems)} reference answers are graded in a way that may surprise (`reasoner tasks validate"
+        f" TASK` lists them): {'; '.join(first)}."
     )

@@ -1,4 +1,4 @@
-"""From a problem to the tokens that the model sees."""
+"""Rendering of problems into the tokens that the model sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 AT_ONCE = 256
-"""Prompts that are rendered together (ours)."""
+"""Prompts that are rendered together (our choice)."""
 
 
 class Prompt(NamedTuple):
@@ -30,7 +30,7 @@ class Prompt(NamedTuple):
 
 
 def messages_of(prompt: str | Sequence[Message], section: PromptSection) -> list[Message]:
-    """A prompt as chat messages, the config's system message first, where it has none of its own."""
+    """Return a prompt as chat messages, beginning with the config's system message unless it has one of its own."""
     if isinstance(prompt, str):
         messages = [Message(role="user", content=section.template.replace("{prompt}", prompt))]
     else:
@@ -45,10 +45,10 @@ def messages_of(prompt: str | Sequence[Message], section: PromptSection) -> list
 
 
 def uses_chat(tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> bool:
-    """Whether prompts go through the tokenizer's chat template.
+    """Return True if prompts are rendered with the tokenizer's chat template.
 
     Raises:
-        ConfigError: the config wants a chat template and the tokenizer has none.
+        ConfigError: prompt.chat is "always" and the tokenizer has no chat template.
     """
     if section.chat == "always" and not tokenizer.chat_template:
         raise ConfigError("bad-value", "prompt.chat is 'always', but the tokenizer has no chat template. Use 'never'.")
@@ -56,13 +56,13 @@ def uses_chat(tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> boo
 
 
 def render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> list[Prompt]:
-    """Prompts as text and token ids, in order.
+    """Render prompts as text and token ids, in order.
 
-    With a chat template the text holds every special token already, and none is added by the tokenizer;
-    without one the tokenizer adds its own beginning-of-sequence token, unless the text begins with it.
+    With a chat template the text already contains every special token, and the tokenizer adds none. Without one the
+    tokenizer adds its beginning-of-sequence token, unless the text begins with it.
 
     Raises:
-        ConfigError: the chat template refuses a problem's messages; names the problem.
+        ConfigError: the chat template rejects a problem's messages; the message names the problem.
     """
     found = render_each(problems, tokenizer, section)
     refused = [(problem.id, one) for problem, one in zip(problems, found, strict=True) if not isinstance(one, Prompt)]
@@ -76,7 +76,7 @@ def render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, sect
 def render_each(
     problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection
 ) -> list[Prompt | UnusableRow]:
-    """The same, with the reason in the place of each prompt that cannot be rendered."""
+    """Render prompts as `render` does, but return an UnusableRow for each prompt that cannot be rendered."""
     if not problems:
         return []
     chat = uses_chat(tokenizer, section)
@@ -103,7 +103,7 @@ def _text(problem: Problem, tokenizer: PreTrainedTokenizerBase, section: PromptS
 
 
 def _prompt_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> list[tuple[int, ...]]:
-    """Token ids with at most one beginning-of-sequence token, and no end-of-sequence token that the text lacks."""
+    """Encode texts with at most one beginning-of-sequence token and no end-of-sequence token added by the tokenizer."""
     if not texts:
         return []
     rows = cast("list[list[int]]", tokenizer(list(texts), add_special_tokens=not chat)["input_ids"])
@@ -113,13 +113,13 @@ def _prompt_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, cha
         if bos is not None and row[:2] == [bos, bos]:
             row = row[1:]
         if not chat and len(row) > 1 and row[-1] == eos and not text.endswith(str(tokenizer.eos_token)):
-            row = row[:-1]  # of a tokenizer that ends every text: a completion would begin behind the end
+            row = row[:-1]  # some tokenizers end every text; the completion would then follow an end token
         found.append(tuple(row))
     return found
 
 
 def template_options(section: PromptSection) -> dict[str, Any]:
-    """Variables for the chat template."""
+    """Return the variables for the chat template."""
     options: dict[str, Any] = dict(section.template_options)
     if section.thinking is not None:
         options["enable_thinking"] = section.thinking
@@ -129,27 +129,27 @@ def template_options(section: PromptSection) -> dict[str, Any]:
 def chat_text(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, reply_follows: bool
 ) -> str:
-    """Messages as the chat template writes them.
+    """Render messages with the chat template.
 
     Args:
-        messages: as `messages_of` gives them.
+        messages: as `messages_of` returns them.
         tokenizer: has a chat template.
-        section: its options.
-        reply_follows: whether the text ends where the assistant begins to write.
+        section: the template's options.
+        reply_follows: True ends the text where the assistant begins to write.
     Raises:
-        UnusableRow: the template refuses them, or leaves the config's system message out.
+        UnusableRow: the template rejects the messages, or omits the config's system message.
     """
     try:
         text = _apply(messages, tokenizer, section, reply_follows=reply_follows)
     except TEMPLATE_FAULTS as error:
         raise UnusableRow(_refusal(error, messages, tokenizer, section)) from error
     if section.system and messages[0]["role"] == "system" and messages[0]["content"].strip() not in text:
-        raise UnusableRow(f"the chat template leaves the system message out. {SYSTEM_ADVICE}")
+        raise UnusableRow(f"the chat template omits the system message. {SYSTEM_ADVICE}")
     return text
 
 
 TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError, KeyError, AttributeError)
-"""What a chat template raises over messages that it does not take."""
+"""Exceptions that a chat template raises over messages that it does not accept."""
 SYSTEM_ADVICE = "Leave it out (prompt.system), or set prompt.system_in: user to put it in front of the user's message."
 
 
@@ -171,12 +171,12 @@ def _apply(
 
 
 def _arguments_as_text(message: Message) -> Mapping[str, Any]:
-    """A message with the arguments of its calls as JSON in a string, as some templates want them."""
+    """Return a message with the arguments of its tool calls as a JSON string, as some templates expect them."""
 
     def call(given: Any) -> dict[str, Any]:
         inner = given.get("function", given)
-        told = {**inner, "arguments": json.dumps(inner.get("arguments"), ensure_ascii=False)}
-        return {**given, "function": told} if "function" in given else told
+        inner_call = {**inner, "arguments": json.dumps(inner.get("arguments"), ensure_ascii=False)}
+        return {**given, "function": inner_call} if "function" in given else inner_call
 
     return {**message, "tool_calls": [call(one) for one in message.get("tool_calls", [])]}
 
@@ -184,26 +184,26 @@ def _arguments_as_text(message: Message) -> Mapping[str, Any]:
 def _refusal(
     error: Exception, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, section: PromptSection
 ) -> str:
-    """Why a chat template refuses messages, and what to do."""
+    """Describe why a chat template rejects messages, and what to do."""
     lines = str(error).strip().splitlines()
-    said = (lines[0] if lines else type(error).__name__).rstrip(".")
+    reason = (lines[0] if lines else type(error).__name__).rstrip(".")
     if messages[0]["role"] == "system" and len(messages) > 1:
         try:
             _apply(messages[1:], tokenizer, section, reply_follows=True)
         except TEMPLATE_FAULTS:
             pass
         else:
-            return f"the chat template takes no system message ({said}). {SYSTEM_ADVICE}"
+            return f"the chat template accepts no system message ({reason}). {SYSTEM_ADVICE}"
     roles = ", ".join(message["role"] for message in messages[:6]) + (", ..." if len(messages) > 6 else "")
-    return f"the chat template refuses its messages, whose roles are {roles} ({said}). Mend or leave out the row."
+    return f"the chat template rejects its messages, whose roles are {roles} ({reason}). Fix or leave out the row."
 
 
 class Fitting(NamedTuple):
-    """Problems whose prompts can be rendered and leave room for their completions, and the others."""
+    """Problems that can be rendered and leave room for a completion, and the rows of the others."""
 
     problems: Sequence[Problem]
     refused: list[BadRow]
-    """The chat template refuses them."""
+    """Problems rejected by the chat template, or with an empty prompt."""
     long: list[BadRow]
 
 
@@ -216,15 +216,15 @@ def fitting(
     limit: int,
     setting: str = "rollout.max_tokens",
 ) -> Fitting:
-    """Tell problems whose prompts fit the context of `limit` tokens beside `max_tokens` from the others.
+    """Select the problems whose prompts can be rendered and leave room for `max_tokens` in a context of `limit` tokens.
 
     Args:
         problems: of one task.
         tokenizer: the policy's.
         section: how prompts are rendered.
-        max_tokens: of a completion.
-        limit: tokens of prompt and completion together.
-        setting: where max_tokens comes from.
+        max_tokens: tokens of a completion.
+        limit: maximum tokens of prompt and completion together.
+        setting: config key of max_tokens, for messages.
     """
     places = array("Q")
     refused: list[BadRow] = []
@@ -246,7 +246,7 @@ def fitting(
 def rendered(
     problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection
 ) -> Iterator[tuple[Problem, Prompt | UnusableRow]]:
-    """(problem, its prompt or why it has none) of many problems, AT_ONCE of them in memory."""
+    """Yield (problem, its prompt or the reason why it has none), rendering AT_ONCE problems at a time."""
     for begin in range(0, len(problems), AT_ONCE):
         some = [*problems[begin : begin + AT_ONCE]]
         yield from zip(some, render_each(some, tokenizer, section), strict=True)

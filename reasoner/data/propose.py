@@ -1,4 +1,4 @@
-"""From a path alone to a config that reads it: what the rows are for, their format, the verifier. No torch."""
+"""A config proposed for a path to data: the use of its rows, their format, the verifier. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from verifiers.plain_yaml import read_yaml
 from verifiers.suggest import did_you_mean
 
 LOOKED_AT = 200
-"""First problems that a verifier is guessed by."""
+"""Number of first problems from which a verifier is guessed."""
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
-"""Named in a proposed config where the user named none."""
+"""Model of a proposed config, if the user named none."""
 ORDER: tuple[Use, ...] = ("preferences", "problems", "demonstrations")
-"""Rows are taken to be the first of these that they fit: what says most about a row."""
+"""Order in which uses are tried; the first that the rows fit is taken. The most specific comes first."""
 OF_PROBLEMS = {"verifier", "prompt_column", "reference_column", "template", "verifier_column", "demonstration_column"}
 SECTION: Mapping[Use, str] = {"problems": "task.options", "demonstrations": "sft", "preferences": "preferences"}
 METHOD: Mapping[Use, str] = {"problems": "grpo", "demonstrations": "sft", "preferences": "dpo"}
@@ -40,23 +40,24 @@ class Proposal(NamedTuple):
 
     stages: tuple[StageConfig, ...]
     yaml: str | None
-    """The config, where it was made here."""
+    """The config, if it was made here."""
     columns: tuple[str, ...] = ()
-    """Of the first row."""
+    """Columns of the first row."""
     told: str = ""
-    """What the rows were recognised as, in words."""
+    """Description of what the rows were recognised as."""
 
 
 def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str | None) -> Proposal:
-    """The stages of a config, or of one made for a path to data.
+    """Return the stages of a config, or of a config made for a path to data.
 
     Args:
-        path: a config, or whatever the dataset task takes as its path.
+        path: a config, or any path that the dataset task accepts.
         settings: key=value, of the section that reads the data (`verifier=math`) or of a config (`sft.bad_rows=stop`).
-        use: problems, demonstrations or preferences; None: told by the rows.
-        model: named in the config that is made.
+        use: problems, demonstrations or preferences; None: inferred from the rows.
+        model: model named in the config that is made.
     Raises:
-        ConfigError, TaskError: there is no such file; a setting is unknown.
+        ConfigError: a setting or `use` is unknown.
+        TaskError: there is no such file.
     """
     if Path(path).suffix in (".yaml", ".yml") or (path in shipped_configs() and not Path(path).exists()):
         return Proposal(load_config(path, settings).stages, None)
@@ -80,13 +81,13 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
     format_name = recognised.format.name if recognised else "none that is known"
     told_by = f" ({recognised.format.told_by})" if recognised else ""
     grader = run.stages[0].task[0].options.get("verifier") if chosen == "problems" else None
-    said = f"{chosen}; format {format_name}{told_by}" + (f"; verifier {grader}" if grader else "")
+    description = f"{chosen}; format {format_name}{told_by}" + (f"; verifier {grader}" if grader else "")
     columns = tuple(map(str, entries[0])) if entries else ()
-    return Proposal(run.stages, _yaml(raw, run.stages[0], chosen, overrides), columns, said)
+    return Proposal(run.stages, _yaml(raw, run.stages[0], chosen, overrides), columns, description)
 
 
 def _read(path: str, split: str, config: str | None, use: Use | None) -> Rows:
-    """The rows of a split; of several that it may mean, those of the first use that there is one for.
+    """Read the rows of a split. If the name fits several splits, take the first use in ORDER that can read one.
 
     Raises:
         TaskError: there is no such split.
@@ -114,7 +115,7 @@ def _given(settings: Sequence[str]) -> dict[str, object]:
 
 
 def _is_full(setting: str) -> bool:
-    """Whether a setting names its section itself."""
+    """Return True if a setting's key begins with the name of its section."""
     head = setting.partition("=")[0].partition(".")[0]
     sections = [name for name, field in StageConfig.model_fields.items() if _is_section(field.annotation)]
     return "." in setting.partition("=")[0] and head in {*sections, "task"}
@@ -154,7 +155,7 @@ def _raw(
 
 
 def _guessed(stage: StageConfig) -> str:
-    """The verifier of references such as those of the first problems."""
+    """Guess the verifier from the reference answers of the first problems."""
     section = stage.task[0]
     each = get_task(section.name, **section.options).each(section.train_split)
     problems = itertools.islice((one for one in each if isinstance(one, Problem)), LOOKED_AT)
@@ -173,7 +174,7 @@ def _guessed(stage: StageConfig) -> str:
 
 
 def _yaml(raw: Mapping[str, object], stage: StageConfig, use: Use, overrides: Sequence[str]) -> str:
-    """The config as it is written: what was proposed, with the user's own settings in it."""
+    """Return the config as YAML: the proposal with the user's own settings merged in."""
     written = dict(raw)
     full = stage.model_dump(mode="json", exclude_defaults=True)
     for key in ("task", "sft", "preferences"):

@@ -1,4 +1,4 @@
-"""Rows of data files: read, told apart from those that cannot be used, and as token ids. No torch."""
+"""Rows of data files: reading them, separating unusable ones, and their token ids. Imports no torch."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Encoded:
     id: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
-    """The end token included."""
+    """Token ids of the completion, with the end token."""
     loss_mask: tuple[bool, ...]
-    """Of the completion: False where a token is somebody else's turn."""
+    """One flag per completion token: False for tokens of other turns than the assistant's."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
 def chat_of(value: object, column: str) -> tuple[Message, ...]:
-    """A column that holds chat messages.
+    """Read chat messages from the value of a column.
 
     Raises:
-        UnusableRow: it does not.
+        UnusableRow: the value is not a list of chat messages.
     """
     try:
         return read_messages(value)
@@ -50,32 +50,32 @@ def chat_of(value: object, column: str) -> tuple[Message, ...]:
 
 
 def length_fault(row: Encoded, limit: int) -> str | None:
-    """Why a row does not fit, in words; None where it does."""
+    """Return why a row exceeds `limit` tokens, as text; None if it fits."""
     if len(row) <= limit:
         return None
     return f"prompt and completion of {len(row)} tokens are over the limit of {limit}"
 
 
 BAD_ROWS = "bad_rows.tsv"
-"""File of a run folder that names every row left out."""
+"""File of a run folder that lists every row left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where rows come from, and how they are laid out: what a section of the config says of its data."""
+    """Location and layout of data rows, as a section of the config gives them."""
 
     paths: Sequence[str]
     use: Use
     split: str
-    """Ours: train or test."""
+    """train or test."""
     split_names: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Our split to theirs."""
+    """Our split name to the name in the data."""
     config: str | None = None
     format: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Our column to theirs."""
+    """Our column name to the name in the data."""
     optional: frozenset[str] = frozenset()
-    """Columns of ours that a row may lack."""
+    """Columns, by our names, that a row may lack."""
 
 
 def source_in(
@@ -86,7 +86,7 @@ def source_in(
     split: str,
     optional: frozenset[str] = frozenset(),
 ) -> Source:
-    """The data of a config section, or some of its files."""
+    """Return the data of a config section, read from `paths`."""
     return Source(
         paths=paths,
         use=use,
@@ -102,15 +102,15 @@ def source_in(
 def held_out_paths(
     section: SftSection | PreferenceSection, data: Sequence[str], *, use: Use, share: float
 ) -> tuple[Sequence[str], list[str]]:
-    """Where the held-out rows are, and what is to be known of it.
+    """Return the paths of the held-out rows, and notes on them.
 
     Args:
-        section: its `test` is taken where it names any.
-        data: otherwise its own test split is, where it has one.
-        use: what the rows are for.
-        share: or count, that is to be held out; 0: nothing.
+        section: its `test` paths are used if it has any.
+        data: otherwise these paths are, if they have a test split.
+        use: what the rows are used for.
+        share: fraction or number of rows to hold out; 0: none.
     Returns:
-        no path where rows of `data` itself are to be held out, or none are.
+        (paths, notes); no paths if rows must be split off `data` itself, or if nothing is held out.
     """
     if section.test or not share:
         return section.test, []
@@ -124,14 +124,14 @@ def held_out_paths(
 def usable_rows(
     source: Source, *, read: Callable[[Mapping[str, object], str], Item], notes: list[str] | None = None
 ) -> tuple[Spool[Item], list[BadRow]]:
-    """What `read(row, where)` makes of each row of files, folders or hub data sets; and those it cannot use.
+    """Apply `read(row, where)` to every row of files, folders or hub data sets; return the items and the bad rows.
 
     Args:
-        source: the rows, which `read` is given in our own columns.
-        read: makes an item of one.
-        notes: is added what a person should know of how they were found.
+        source: the rows; `read` gets them in our columns.
+        read: makes an item of a row, or raises UnusableRow.
+        notes: a list to which notes for the user are appended, on how the rows were found.
     Raises:
-        TaskError: a file cannot be read, or is empty; there is no such format.
+        TaskError: a file cannot be read or is empty, or the format does not exist.
     """
     found: Spool[Item] = Spool()
     bad: list[BadRow] = []
@@ -146,16 +146,18 @@ def usable_rows(
 
 
 LOOKED_AT = 1_000
-"""First rows that are looked at where all of them would take long (ours)."""
+"""Number of first rows checked when checking all would take long (our choice)."""
 
 
 def check_first(
     sources: Sequence[Source], *, read: Callable[[Mapping[str, object], str], object], policy: RowPolicy, shape: str
 ) -> None:
-    """Raise where data cannot be used, as far as its first rows tell; in a moment, however much there is.
+    """Check the first LOOKED_AT rows of each source, which is fast for any amount of data.
 
     Raises:
-        TaskError: a file cannot be read, or is empty. ConfigError: too many of its rows cannot be used.
+        TaskError: a file cannot be read or is empty.
+        ConfigError: more of these rows are bad than the policy allows. If there may be further rows and the policy is
+            not "stop", only if all of these are bad.
     """
     bad: list[BadRow] = []
     total = 0
@@ -174,12 +176,12 @@ def check_first(
 def shaped_rows(
     source: Source, *, notes: list[str] | None = None
 ) -> Iterator[tuple[str, Mapping[str, object] | ValueError]]:
-    """(where, row in our own columns, or why it is none) of every row, one path after the other.
+    """Yield (where, row in our columns or the reason why it is unusable) for every row, path by path.
 
     Raises:
-        TaskError: a file cannot be read, or is empty; there is no such format.
+        TaskError: a file cannot be read or is empty, or the format does not exist.
     """
-    said: list[str] = []
+    found_notes: list[str] = []
     for path in source.paths:
         split = source.split_names.get(source.split, source.split)
         rows = files.read(path, split=split, config=source.config, use=source.use)
@@ -187,18 +189,18 @@ def shaped_rows(
         how, note = reading(
             whole, use=source.use, format=source.format, columns=source.columns, optional=source.optional
         )
-        said += [*rows.notes, *([f"{path}: {note}"] if note else [])]
+        found_notes += [*rows.notes, *([f"{path}: {note}"] if note else [])]
         damaged: list[tuple[str, ValueError]] = []
         yield from how.read_all(_whole(path, rows, damaged))
         yield from damaged
     if notes is not None:
-        notes += [note for note in dict.fromkeys(said) if note not in notes]
+        notes += [note for note in dict.fromkeys(found_notes) if note not in notes]
 
 
 def _whole(
     path: str, rows: files.Rows, damaged: list[tuple[str, ValueError]]
 ) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """(where, row) of the rows that are whole; the others are added to `damaged`."""
+    """Yield (where, row) of the undamaged rows; add the damaged ones to `damaged`."""
     for number, (_, entry) in enumerate(rows.entries(), 1):
         if entry.row is None:
             damaged.append((f"{path} row {number}", ValueError(entry.fault)))
@@ -210,17 +212,17 @@ OTHERWISE = "fix or remove them"
 
 
 class RowPolicy(NamedTuple):
-    """What becomes of bad rows, and where the config says so."""
+    """Treatment of bad rows, and the config key that sets it."""
 
     value: str
     """drop, drop_most or stop."""
     key: str
-    """Of the config, such as `sft.bad_rows`."""
+    """Config key, such as `sft.bad_rows`."""
     instead: str = OTHERWISE
-    """What else a user can do."""
+    """Alternative advice for the user."""
 
     def refusal(self, bad: int, total: int) -> str | None:
-        """Why data with so many bad rows stops a run, and what else may be set; None where it goes on."""
+        """Return why this number of bad rows stops a run and which settings would allow it; None if the run goes on."""
         if not total or bad == total:
             return "None is left."
         most = 2 * bad > total
@@ -237,16 +239,17 @@ class RowPolicy(NamedTuple):
 def report_bad_rows(
     bad: Sequence[BadRow], *, total: int, policy: RowPolicy, shape: str, folder: Path | None = None
 ) -> str | None:
-    """Say which rows were left out and why; None where none was.
+    """Describe the rows that were left out and why; None if there are none.
 
     Args:
         bad: the rows.
-        total: rows read.
-        policy: what is to become of them.
-        shape: of a row that can be used, in words.
-        folder: a run folder: every row is named in its `bad_rows.tsv`.
+        total: number of rows read.
+        policy: treatment of bad rows.
+        shape: description of a usable row.
+        folder: a run folder; every row is listed in its `bad_rows.tsv`.
     Raises:
-        ConfigError: there is one and the policy is "stop", they are more than half and it is "drop", or none is left.
+        ConfigError: there is a bad row and the policy is "stop", more than half are bad and it is "drop", or no usable
+            row is left.
     """
     if folder is not None and bad:
         name_rows(bad, folder)
@@ -264,7 +267,7 @@ def report_bad_rows(
 
 
 def name_rows(bad: Sequence[BadRow], folder: Path) -> None:
-    """Add rows to the file of a run folder that names every row left out, each once."""
+    """Add rows to the run folder's list of rows left out; a row already listed is not repeated."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / BAD_ROWS
     named = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []

@@ -1,4 +1,4 @@
-"""Which problems come next: a pass per epoch, shuffled or in the order of the data."""
+"""Order of the problems: one pass per epoch, shuffled or in the order of the data."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Item = TypeVar("Item")
 
 
 class ProblemSampler(Generic[Item]):
-    """Every problem (or row of data) once per epoch, in an order that the seed and the epoch decide.
+    """Sampler of every problem (or row of data) once per epoch, in an order determined by the seed and the epoch.
 
     Args:
-        problems: what is drawn from.
-        seed: of the order.
+        problems: the items to draw from.
+        seed: seed of the order.
         shuffle: False keeps the order of the data in every epoch.
 
     Example:
@@ -39,11 +39,11 @@ class ProblemSampler(Generic[Item]):
 
     @property
     def epochs(self) -> float:
-        """Passes over the problems so far."""
+        """Number of passes over the problems so far."""
         return self._epoch + self._position / len(self.problems)
 
     def take(self, count: int) -> list[Item]:
-        """The next problems; a new epoch begins where one ends."""
+        """Return the next problems; at the end of an epoch a new one begins."""
         taken: list[Item] = []
         while len(taken) < count:
             if self._position == len(self._order):
@@ -54,11 +54,11 @@ class ProblemSampler(Generic[Item]):
         return taken
 
     def state(self) -> dict[str, JSON]:
-        """What `restore` takes."""
+        """Return the state for `restore`."""
         return {"epoch": self._epoch, "position": self._position}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken, over the same problems."""
+        """Restore a state returned by `state`, over the same problems."""
         self._epoch = cast("int", state["epoch"])
         self._position = cast("int", state["position"])
         self._order = self._next_order()
@@ -71,10 +71,10 @@ class ProblemSampler(Generic[Item]):
 
 
 def summary(data: Sequence[object]) -> str:
-    """How much data there is, and a digest that another row, or another order, would change.
+    """Return the number of rows and a digest that depends on every row and their order.
 
     Args:
-        data: objects whose `repr` is all that they are: dataclasses and tuples of JSON values.
+        data: objects fully described by their `repr`: dataclasses and tuples of JSON values.
     """
     digest = hashlib.blake2b(digest_size=6)
     for item in data:
@@ -83,32 +83,32 @@ def summary(data: Sequence[object]) -> str:
 
 
 class Source(Protocol):
-    """Draws from one part of a mixture."""
+    """Interface of a sampler of one part of a mixture."""
 
     @property
     def problems(self) -> Sequence[Problem]:
-        """All of them."""
+        """All problems of the part."""
         ...
 
     @property
     def epochs(self) -> float:
-        """Passes over the problems so far."""
+        """Number of passes over the problems so far."""
         ...
 
     def take(self, count: int) -> list[Problem]:
-        """The next problems."""
+        """Return the next problems."""
         ...
 
     def state(self) -> dict[str, JSON]:
-        """What `restore` takes."""
+        """Return the state for `restore`."""
         ...
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken."""
+        """Restore a state returned by `state`."""
 
 
 class Mixture:
-    """Several samplers, drawn from in fixed proportions: the counts of a step follow the weights exactly over time."""
+    """Mixture of samplers in fixed proportions: over time the numbers drawn follow the weights exactly."""
 
     def __init__(self, samplers: Sequence[Source], weights: Sequence[float]) -> None:
         total = sum(weights)
@@ -123,11 +123,11 @@ class Mixture:
 
     @property
     def epochs(self) -> float:
-        """Passes over the problems so far, the smallest of the parts."""
+        """Number of passes over the problems so far: that of the part with the fewest."""
         return min(sampler.epochs for sampler in self._samplers)
 
     def take(self, count: int) -> list[Problem]:
-        """The next problems, each from the part that is furthest behind its share."""
+        """Return the next problems, each from the part that is furthest behind its share."""
         turns: list[int] = []
         for _ in range(count):
             total = sum(self._drawn) + 1
@@ -139,11 +139,11 @@ class Mixture:
         return [next(taken[part]) for part in turns]
 
     def state(self) -> dict[str, JSON]:
-        """What `restore` takes."""
+        """Return the state for `restore`."""
         return {"drawn": [*self._drawn], "parts": [sampler.state() for sampler in self._samplers]}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken, over the same problems."""
+        """Restore a state returned by `state`, over the same problems."""
         parts = cast("list[dict[str, JSON]]", state["parts"])
         self._drawn = cast("list[int]", state["drawn"])
         for sampler, part in zip(self._samplers, parts, strict=True):

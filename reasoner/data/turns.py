@@ -1,8 +1,8 @@
-"""The turns of a chat as token ids: what ends one, and what the chat template writes between two replies.
+"""The turns of a chat as token ids: the end tokens of a reply, and the template's text between two replies.
 
-A frame is what stands between the end of one reply and the begin of the next. It is cut out of the rendered chat behind
-a sentinel, a reply that occurs nowhere else: whatever the template makes of the history before it (some strip the
-thinking of earlier replies) does not matter, and the ids of a chat only ever grow.
+A frame is the text between the end of one reply and the beginning of the next. It is cut out of the rendered chat after
+a sentinel, a reply that occurs nowhere else. So it does not matter how the template renders the history before it (some
+templates strip the thinking of earlier replies), and each turn only appends tokens to a chat's ids.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""The mark in a chat template around what the assistant wrote."""
+"""Mark in a chat template around the assistant's text."""
 REPLY = "Sentinel7Reply"
-"""A reply that no template alters and no other text holds."""
+"""A reply that no template alters and no other text contains."""
 BODY = "Sentinel7Body"
 OPENED, CLOSED = "<think>", "</think>"
-"""Marks of a thought."""
+"""Marks around a thought."""
 
 
 class Ends(NamedTuple):
-    """What ends a completion."""
+    """Token ids and strings that end a completion."""
 
     ids: tuple[int, ...]
     """Token ids."""
     stop: tuple[str, ...]
-    """Strings that are looked for in the text, which holds no special token."""
+    """Strings that are searched for in the text, which contains no special tokens."""
     told: str | None
-    """Where the chat template, the tokenizer and the generation config disagree, in one sentence."""
+    """Description of a disagreement between chat template, tokenizer and generation config; None without one."""
 
 
 class ReplyFrame(NamedTuple):
@@ -53,46 +53,46 @@ class ReplyFrame(NamedTuple):
 
 
 class Turns:
-    """How one tokenizer and one prompt section write the turns of a chat."""
+    """Turns of a chat as one tokenizer and one prompt section write them."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> None:
-        """Render a short chat and look at what the template writes behind a reply.
+        """Render a short chat and find the tokens that the template writes after a reply.
 
         Raises:
-            ConfigError: prompt.end_tokens names something that is no single token.
+            ConfigError: prompt.end_tokens names a text that is not a single token.
         """
         self.tokenizer, self.section = tokenizer, section
         self._marks = {*tokenizer.all_special_ids, *cast("Any", tokenizer).added_tokens_decoder}
         self.template_end: int | None = None
-        """What the chat template ends a reply with; None without a template, or where it writes no such token."""
+        """Token with which the chat template ends a reply; None without a template, or if it writes no such token."""
         self._closing, self._inner_end, self._start = "", None, ""
         self._before_end: tuple[int, ...] = ()
         if uses_chat(tokenizer, section):
-            self._look()
+            self._find_marks()
         self.named = tuple(_single_token(text, tokenizer) for text in section.end_tokens)
         named = self.named if self.template_end not in self.named else ()
         eos = cast("int", tokenizer.eos_token_id)
         self.end: int = named[0] if named else eos if self.template_end is None else self.template_end
-        """The token that a demonstration ends with."""
+        """The last token of a demonstration."""
         if self.end != self.template_end:
             self._before_end = ()
         self._faults: dict[tuple[str, ...], str | None] = {}
         self.mask_fault = self._mask_fault()
-        """Why the template's own mask of the assistant's tokens is not what is trained here; None where it is."""
+        """How the template's mask of the assistant's tokens differs from the tokens trained here; None if equal."""
 
     def plain_ids(self, text: str) -> tuple[int, ...]:
         """Return the ids of a turn of the policy that a stop string ends: its tokens alone."""
         return tuple(self._ids(text))
 
     def completion_ids(self, text: str) -> tuple[int, ...]:
-        """A given reply as the policy would have sampled it: its tokens and the end token."""
+        """Encode a given reply as the policy would have sampled it: its tokens and the end token."""
         return (*self._ids(text), *self._before_end, self.end)
 
     def demonstrated(self, message: Message) -> str:
-        """What the assistant writes: the content, or the template's form of the calls that it holds.
+        """Return the text that the assistant writes: the content, or the message's tool calls in the template's form.
 
-        Where the prompt ends inside an opened thought, the opening of the demonstration's own is left out; one without
-        a thought closes it first.
+        If the prompt ends inside an opened thought, the demonstration's own opening mark is removed; a demonstration
+        without a thought gets the closing mark first.
 
         Raises:
             UnusableRow: the template does not write the calls as a reply.
@@ -108,23 +108,24 @@ class Turns:
 
     def _calls(self, message: Message) -> str:
         whole = self._render([*self._history(), message], reply_follows=False)
-        said = whole[len(self._start) : len(whole) - len(self._closing)]
+        reply = whole[len(self._start) : len(whole) - len(self._closing)]
         names = [str(call.get("function", call).get("name")) for call in cast("Any", message).get("tool_calls")]
         if (
             not whole.startswith(self._start)
             or not whole.endswith(self._closing)
-            or not all(name in said for name in names)
+            or not all(name in reply for name in names)
         ):
             raise UnusableRow("its tool calls are not written by the chat template as a reply")
-        return said
+        return reply
 
     def frame_ids(self, following: Sequence[Message]) -> tuple[int, ...]:
-        """What stands between a reply, its end token included, and the next reply.
+        """Return the token ids between a reply (which includes its end token) and the next reply.
 
         Args:
             following: the messages between the two.
         Raises:
-            UnusableRow: the template refuses them, does not show them once, or writes them differently in longer chats.
+            UnusableRow: the template rejects them, does not show them exactly once, or writes them differently in
+                longer chats.
         """
         roles = tuple(message["role"] for message in following)
         if roles not in self._faults:
@@ -168,7 +169,7 @@ class Turns:
         return tuple(cast("list[int]", ids))
 
     def _history(self, *, rounds: int = 1) -> list[Message]:
-        """A chat up to the last of `rounds` user messages."""
+        """Return a chat of `rounds` user messages, with replies between them."""
         messages: list[Message] = []
         for turn in range(rounds):
             messages.append(Message(role="user", content=f"Question {turn}"))
@@ -176,11 +177,11 @@ class Turns:
         return messages[:-1]
 
     def _render(self, messages: Sequence[Message], *, reply_follows: bool) -> str:
-        plain = self.section.model_copy(update={"system": None})  # nothing in front of a reply matters here
+        plain = self.section.model_copy(update={"system": None})  # text before a reply is irrelevant here
         return chat_text(messages_of(messages, plain), self.tokenizer, plain, reply_follows=reply_follows)
 
     def _behind(self, following: Sequence[Message], *, reply_follows: bool, rounds: int = 1) -> str:
-        """What the template writes behind a reply."""
+        """Return the text that the template writes after a reply."""
         reply = Message(role="assistant", content=REPLY)
         text = self._render([*self._history(rounds=rounds), reply, *following], reply_follows=reply_follows)
         _, found, behind = text.rpartition(REPLY)
@@ -188,8 +189,8 @@ class Turns:
             raise UnusableRow("the chat template does not show the assistant's replies")
         return behind
 
-    def _look(self) -> None:
-        """Find what the template begins and ends a reply with."""
+    def _find_marks(self) -> None:
+        """Find the texts with which the template begins and ends a reply."""
         try:
             self._start = self._render(self._history(), reply_follows=True)
             self._closing = self._behind((), reply_follows=False)
@@ -199,12 +200,12 @@ class Turns:
         if not marks:
             return
         eos = self.tokenizer.eos_token_id
-        at = marks.index(eos) if eos in marks else 0  # of several marks in a row, the one that ends a turn
+        at = marks.index(eos) if eos in marks else 0  # of several marks in sequence, the one that ends a turn
         self._before_end, self.template_end = marks[:at], marks[at]
         self._inner_end = self._end_inside()
 
     def _end_inside(self) -> int | None:
-        """What ends a reply that is not the last one: a token that ends the turn behind it as well."""
+        """Return the token that ends a reply within a chat; it must also end the user's turn after it, else None."""
         try:
             behind = self._behind([Message(role="user", content=BODY)], reply_follows=True)
         except UnusableRow:
@@ -216,7 +217,7 @@ class Turns:
         return cast("list[int]", self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _marks_of(self, ids: Sequence[int]) -> tuple[tuple[int, ...], int]:
-        """The special or added tokens that ids begin with, behind white space, and the place of the first."""
+        """Return the special or added tokens that `ids` begin with, after white space, and the index of the first."""
         for place, token in enumerate(ids):
             if token in self._marks:
                 return tuple(itertools.takewhile(self._marks.__contains__, ids[place:])), place
@@ -225,25 +226,25 @@ class Turns:
         return (), 0
 
     def _frame_fault(self, roles: tuple[str, ...]) -> str | None:
-        """Why messages of these roles have no frame, in words."""
+        """Return why messages of these roles have no frame, as text; None if they have one."""
         following = [Message(role=role, content=f"{BODY}{place}x") for place, role in enumerate(roles)]
         named = f"messages of the roles {', '.join(roles)}" if roles else "nothing"
         try:
             behind = self._behind(following, reply_follows=True)
             later = self._behind(following, reply_follows=True, rounds=3)
         except UnusableRow as error:
-            return f"the chat template takes no {', '.join(roles) or 'second reply'} behind a reply: {error}"
+            return f"the chat template accepts no {', '.join(roles) or 'second reply'} after a reply: {error}"
         for message in following:
             if behind.count(message["content"]) != 1:
-                return f"the chat template does not show {named} once behind a reply"
+                return f"the chat template does not show {named} once after a reply"
         if behind != later:
-            return f"the chat template writes {named} behind a reply differently in a longer chat"
+            return f"the chat template writes {named} after a reply differently in a longer chat"
         if behind == self._behind(following, reply_follows=False):
             return "the chat template writes nothing where the assistant begins to write"
         return None
 
     def _mask_fault(self) -> str | None:
-        """Compare the template's `generation` marks, where it has them, with what is trained of a reply."""
+        """Compare the template's `generation` marks, if it has any, with the tokens of a reply that are trained on."""
         if not uses_chat(self.tokenizer, self.section) or not GENERATION.search(str(self.tokenizer.chat_template)):
             return None
         try:
@@ -251,35 +252,35 @@ class Turns:
                 [*self._history(), Message(role="assistant", content=REPLY)], self.tokenizer, self.section
             )
         except UnusableRow:
-            return None  # refused, or a tokenizer that keeps no places of characters
+            return None  # rejected, or a tokenizer without character offsets
         marked = [token for token, on in zip(ids, mask, strict=True) if on]
         ours = self.completion_ids(REPLY)
         prompt = self._ids(self._start)
-        # what the generation prompt holds already (an empty thought, say) may be marked, and the end token may not be
+        # text of the generation prompt (such as an empty thought) may be marked, and the end token may be unmarked
         for given_already in range(min(len(marked), len(prompt)) + 1):
             rest = tuple(marked[given_already:])
             if marked[:given_already] != prompt[len(prompt) - given_already :]:
                 continue
             if rest[: len(ours)] == ours or (rest and rest == ours[:-1]):
                 return None
-        said = self.tokenizer.decode(marked)
-        return f"the chat template's own mask is not the completion: it marks {said!r} of the reply {REPLY!r}"
+        marked_text = self.tokenizer.decode(marked)
+        return f"the chat template's own mask is not the completion: it marks {marked_text!r} of the reply {REPLY!r}"
 
 
 def template_mask(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, section: PromptSection
 ) -> tuple[list[int], list[bool]]:
-    """Token ids of a chat, and which of them the template's `generation` marks call the assistant's.
+    """Return the token ids of a chat, and a flag for each: True if the template's `generation` marks enclose it.
 
     Raises:
-        UnusableRow: the template refuses the messages.
+        UnusableRow: the template rejects the messages.
     """
     options = {**template_options(section), "return_dict": True, "return_assistant_tokens_mask": True}
     given: list[Any] = [dict(message) for message in messages]
     try:
         rendered = cast("dict[str, list[int]]", tokenizer.apply_chat_template(given, tokenize=True, **options))
     except TEMPLATE_FAULTS as error:
-        raise UnusableRow(f"the chat template refuses its messages: {error}") from error
+        raise UnusableRow(f"the chat template rejects its messages: {error}") from error
     return rendered["input_ids"], [bool(kept) for kept in rendered["assistant_masks"]]
 
 
@@ -295,11 +296,11 @@ def _single_token(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 _TURNS: WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, Turns]] = WeakKeyDictionary()
-"""By tokenizer, then by its chat template and the prompt section."""
+"""Cached turns by tokenizer, then by its chat template and the prompt section."""
 
 
 def turns_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> Turns:
-    """The turns of a tokenizer and a prompt section, looked at once."""
+    """Return the turns of a tokenizer and a prompt section; computed once and cached."""
     known = _TURNS.setdefault(tokenizer, {})
     key = f"{tokenizer.chat_template}\n{tokenizer.eos_token}\n{section.model_dump_json()}"
     if key not in known:
@@ -308,24 +309,24 @@ def turns_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> Turn
 
 
 def ends_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection, configured: Sequence[int]) -> Ends:
-    """What ends a completion.
+    """Return the token ids and strings that end a completion.
 
     Args:
-        tokenizer: its eos token, and every stop string that is one of its special tokens.
+        tokenizer: its eos token, and every stop string that is one of its special tokens, end a completion.
         section: end_tokens and stop.
         configured: eos_token_id of the model's generation config.
     Raises:
-        ConfigError: a stop string holds a special token among other text, or an end token is no single token.
+        ConfigError: a stop string contains a special token within other text, or an end token is not a single token.
     """
     turns = turns_of(tokenizer, section)
     special = {text: cast("int", tokenizer.convert_tokens_to_ids(text)) for text in _special_texts(tokenizer)}
     for text in section.stop:
-        held = next((one for one in special if one in text and one != text), None)
-        if held is not None and text not in special:
+        mark = next((one for one in special if one in text and one != text), None)
+        if mark is not None and text not in special:
             raise ConfigError(
                 "bad-value",
-                f"prompt.stop: {text!r} holds the special token {held!r}, which the text of a completion never does."
-                f" Name it alone: prompt.end_tokens=[{held!r}].",
+                f"prompt.stop: {text!r} contains the special token {mark!r}, which the text of a completion never does."
+                f" Name it alone: prompt.end_tokens=[{mark!r}].",
             )
     stopping = {special[text] for text in section.stop if text in special}
     stop = tuple(text for text in section.stop if text not in special)
@@ -335,7 +336,7 @@ def ends_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection, configur
 
 
 def _special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Tokens that decoding leaves out of the text."""
+    """Return the tokens that decoding omits from the text."""
     added = cast("dict[int, Any]", getattr(tokenizer, "added_tokens_decoder", {})).values()
     return list(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *(str(t) for t in added if t.special)]))
 

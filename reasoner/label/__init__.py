@@ -1,1 +1,1 @@
-"""A person compares two completions: a small local page, or the terminal. Imports no torch."""
+"""Comparison of two completions by a person, on a small local page or in the terminal. Imports no torch."""

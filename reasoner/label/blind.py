@@ -1,4 +1,4 @@
-"""Two models on the same problems, as a labelling file that does not say which is which."""
+"""A labelling file of two models' completions on the same problems, without the models' names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FILES = ("eval_rollouts.jsonl", "rollouts.jsonl")
 
 
 def completions(place: Path) -> dict[tuple[str, int], Mapping[str, JSON]]:
-    """The completions of a file or run folder, by (problem, sample); of several evaluations the last one's.
+    """Return the completions of a file or run folder, by (problem, sample); of several evaluations the last one's.
 
     Raises:
-        LabelError: there is none.
+        LabelError: there are none, or a row is incomplete.
     """
     candidates = [place] if place.is_file() else [place / name for name in FILES]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -32,17 +32,17 @@ def completions(place: Path) -> dict[tuple[str, int], Mapping[str, JSON]]:
 
 
 def blind_pairs(first: Path, second: Path) -> list[dict[str, JSON]]:
-    """Rows of a labelling file: what both models wrote on the problems that both have; equal texts are left out.
+    """Return the rows of a labelling file: both models' completions of common problems; equal texts are left out.
 
     Raises:
-        LabelError: they have no problem in common, or the same problem has other prompts.
+        LabelError: they have no different completions of common problems, or a problem has different prompts.
     """
     ours, theirs = completions(first), completions(second)
     rows: list[dict[str, JSON]] = []
     for key in sorted(set(ours) & set(theirs)):
         one, other = ours[key], theirs[key]
         if one["prompt"] != other["prompt"]:
-            raise LabelError(f"problem {key[0]!r} has another prompt in {second} than in {first}: not the same data.")
+            raise LabelError(f"problem {key[0]!r} has different prompts in {first} and {second}: not the same data.")
         if one["completion"] == other["completion"]:
             continue
         rows.append(

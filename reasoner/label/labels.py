@@ -1,7 +1,8 @@
-"""The labelling file: what is compared, and the labels that a person gave beside it.
+"""The labelling file with the pairs to compare, and the file with a person's labels next to it.
 
-FILE holds one pair a line: {"id", "prompt", "first", "second", "category"?}. Labels are appended to FILE with the
-suffix .labels.jsonl, one a line; the last one of a pair counts, and "undo" takes it back. FILE itself is never written.
+FILE has one pair per line: {"id", "prompt", "first", "second", "category"?}. Labels are appended to FILE with the
+suffix .labels.jsonl, one per line; the last label of a pair counts, and "undo" removes it. FILE itself is never
+written.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ Choice = Literal["first", "second", "tie", "skip", "undo"]
 
 
 class LabelError(ReasonerError, ValueError):
-    """A labelling file cannot be used; the message names the line."""
+    """Error of a labelling file that cannot be used; the message names the line."""
 
     exit_code = USAGE
 
 
 class AlreadyLabelled(LabelError):
-    """A pair has a label; it must be undone before another one is given."""
+    """Error of a pair that has a label already, which must be undone before another one is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """One decision."""
+    """A person's decision on a pair."""
 
     id: str
     label: Choice
     swapped: bool
-    """Whether the second completion was shown on the left."""
+    """True if the second completion was shown on the left."""
     seconds: float = 0.0
-    """From showing the pair to the key."""
+    """Time from showing the pair to the key press."""
     who: str = ""
 
 
@@ -55,7 +56,7 @@ _LABEL = TypeAdapter(Label)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two completions of one prompt, as they stand in the file."""
+    """Two completions of one prompt, in the order of the file."""
 
     id: str
     prompt: str
@@ -64,21 +65,21 @@ class Comparison:
     category: str = ""
 
     def swapped(self, seed: int) -> bool:
-        """Whether this pair is shown the other way round: by its id and the seed, half of all pairs."""
+        """Return True if the pair is shown in reverse order: decided by its id and the seed, for half of all pairs."""
         return hashlib.blake2b(f"{seed} {self.id}".encode(), digest_size=1).digest()[0] % 2 == 1
 
 
 def labels_file(file: Path) -> Path:
-    """Where the labels of a file lie."""
+    """Return the path of a file's labels."""
     return file.with_name(file.name + ".labels.jsonl")
 
 
 @contextmanager
 def one_labeller(file: Path) -> Generator[None]:
-    """Keep a second labeller of a file out while this one is at work; a lock whose process died is taken over.
+    """Lock a file against a second labeller during the block; a lock whose process died is taken over.
 
     Raises:
-        LabelError: somebody labels it; says who.
+        LabelError: another process has the lock (the message says which), or the lock cannot be written.
     """
     place = labels_file(file)
     lock_file = place.with_name(place.name + ".lock")
@@ -86,12 +87,12 @@ def one_labeller(file: Path) -> Generator[None]:
         lock = WriterLock.hold(lock_file)
     except OSError as error:
         raise LabelError(
-            f"{lock_file} cannot be written: {error.strerror}. Label a file in a folder of yours."
+            f"{lock_file} cannot be written: {error.strerror}. Use a file in a folder that you can write to."
         ) from error
     except Held as held:
-        gone = f" If nobody labels there any more, remove {lock_file}." if not held.seen else ""
+        gone = f" If that process no longer runs, remove {lock_file}." if not held.seen else ""
         raise LabelError(
-            f"{file} is being labelled by {held}: one file has one labeller at a time. End that one (q, or Ctrl-C; its"
+            f"{file} is being labelled by {held}: a file can have one labeller. End that one (q, or Ctrl-C; its"
             f" labels are kept), or wait for it.{gone}"
         ) from held
     try:
@@ -101,10 +102,10 @@ def one_labeller(file: Path) -> Generator[None]:
 
 
 def read_labels(file: Path) -> dict[str, Label]:
-    """Return the labels given so far, by pair; a line that was cut off while it was written is left out.
+    """Return the labels given so far, by pair; an incomplete last line is ignored.
 
     Raises:
-        LabelError: another line is no label.
+        LabelError: another line is not a label.
     """
     place = labels_file(file)
     found: dict[str, Label] = {}
@@ -121,7 +122,7 @@ def read_labels(file: Path) -> dict[str, Label]:
 
 
 def rows_of(file: Path, *, growing: bool = False) -> Iterator[tuple[int, dict[str, JSON]]]:
-    """Yield the JSON lines of a file with their numbers; `growing`: without a half-written last one.
+    """Yield the JSON lines of a file with their numbers; `growing` ignores an incomplete last line.
 
     Raises:
         LabelError: the file or a line cannot be read.
@@ -133,7 +134,7 @@ def rows_of(file: Path, *, growing: bool = False) -> Iterator[tuple[int, dict[st
 
 
 def append_label(file: Path, label: Label) -> None:
-    """Write one label and force it to disk; a line that a crash left unfinished is cut first."""
+    """Append a label and force it to disk; an incomplete last line left by a crash is removed first."""
     place = labels_file(file)
     with place.open("ab+") as stream:
         end = stream.seek(0, os.SEEK_END)
@@ -149,10 +150,10 @@ def append_label(file: Path, label: Label) -> None:
 
 
 def read_comparisons(file: Path) -> list[Comparison]:
-    """Return the pairs of a file of any kind (docs/data.md), in its order.
+    """Return the pairs of a file in any format of docs/data.md, in its order.
 
     Raises:
-        LabelError: it cannot be read, a row is no pair, or an id stands twice.
+        LabelError: the file cannot be read, a row is not a pair, or an id occurs twice.
     """
     found: dict[str, Comparison] = {}
     for where, row in _pairs_of(file):
@@ -166,13 +167,13 @@ def read_comparisons(file: Path) -> list[Comparison]:
             category=str(row.get("category") or ""),
         )
         if pair.id in found:
-            raise LabelError(f"{where}: id {pair.id!r} stands twice; ids must differ.")
+            raise LabelError(f"{where}: id {pair.id!r} occurs twice; ids must differ.")
         found[pair.id] = pair
     return [*found.values()]
 
 
 def _pairs_of(file: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """(where, row) of every row, with an id of its number where it has none."""
+    """Yield (where, row) of every row; a row without an id gets its number."""
     try:
         for number, (where, entry) in enumerate(read(str(file), split="train").entries(), 1):
             if entry.row is None:
@@ -183,7 +184,7 @@ def _pairs_of(file: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
 
 
 def as_text(prompt: object) -> str:
-    """Return a prompt for a person: text as it is, a chat with its roles."""
+    """Return a prompt as text for a person: a text unchanged, a chat with its roles."""
     if is_list(prompt):
         return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in prompt if is_object(turn))
     return "" if prompt is None else str(prompt)

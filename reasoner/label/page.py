@@ -1,4 +1,4 @@
-"""The page: a small server on this machine alone, with a secret in its address."""
+"""The labelling page: a small server for this machine only, with a secret in its address."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from verifiers import JSON
 
 MOST_BYTES = 10_000
 STALLED_SECONDS = 30.0
-"""After which a connection that sends nothing is closed."""
+"""Time after which a connection that sends nothing is closed."""
 
 
 class Page(ThreadingHTTPServer):
-    """Serves one sitting on 127.0.0.1; who does not know the secret gets nothing."""
+    """Server of one sitting on 127.0.0.1; requests without the secret get nothing."""
 
     daemon_threads = True
 
@@ -32,20 +32,20 @@ class Page(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """What a person opens."""
+        """Address of the page, including the secret."""
         return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
 
 
 class FromTab(BaseModel):
-    """The body of a POST to /undo."""
+    """Body of a POST to /undo."""
 
     model_config = ConfigDict(strict=True)
     tab: str = Field(default="", max_length=100)
-    """One tab of a browser, by a number of its own."""
+    """Number that identifies a tab of the browser."""
 
 
 class Decision(FromTab):
-    """The body of a POST to /label."""
+    """Body of a POST to /label."""
 
     id: str
     side: Side
@@ -53,13 +53,13 @@ class Decision(FromTab):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET: the page, and the next pair. POST: a label, or undo."""
+    """Handler of requests. GET: the page, and the next pair. POST: a label, or undo."""
 
     timeout = STALLED_SECONDS
     server: Page  # pyright: ignore[reportIncompatibleVariableOverride]  (only a Page makes one)
 
     def do_GET(self) -> None:
-        """The page and the state of the sitting."""
+        """Send the page or the state of the sitting."""
         if self._path() == "":
             page = files("reasoner.label").joinpath("page.html").read_bytes()
             return self._send(200, page, "text/html; charset=utf-8")
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         return self._json(404, {"error": "there is no such page"})
 
     def do_POST(self) -> None:
-        """A decision."""
+        """Record a label, or undo one, and send the new state."""
         if self._path() not in ("label", "undo"):
             return self._json(404, {"error": "there is no such page"})
         length = self.headers.get("Content-Length") or "0"
@@ -96,9 +96,9 @@ class Handler(BaseHTTPRequestHandler):
             sitting.give(given.id, given.side, seconds=given.seconds, tab=given.tab)
 
     def _path(self) -> str | None:
-        """What follows the secret; None for whoever does not know it.
+        """Return the part of the path after the secret; None if the secret is wrong.
 
-        None too for who comes through another name (DNS rebinding), and for pages of other origins.
+        None also for requests to another host name (DNS rebinding) and from pages of other origins.
         """
         own = f"127.0.0.1:{self.server.server_port}"
         origins = self.headers.get_all("Origin", [])
@@ -128,4 +128,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: the terminal belongs to the person."""
+        """Log nothing: the terminal is the user's."""

@@ -1,4 +1,4 @@
-"""One person's sitting over a labelling file: what comes next, what was decided, and what it adds up to."""
+"""One person's sitting with a labelling file: the next pair, the decisions, and their summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIDES = ("left", "right", "tie", "skip")
 
 
 class Shown(NamedTuple):
-    """A pair as a person sees it: nothing says which is which."""
+    """A pair as shown to the person, without a hint which completion is which."""
 
     id: str
     prompt: str
@@ -38,31 +38,33 @@ class Shown(NamedTuple):
 
 
 class Sitting:
-    """Pairs in a shuffled order, sides swapped for half of them; goes on where the labels end."""
+    """Pairs in a shuffled order, with sides swapped for half of them; continues after the labels already given."""
 
     def __init__(self, file: Path, *, seed: int = 0, who: str = "") -> None:
         if not file.is_file():
-            raise LabelError(f"there is no file {file}. A pairs stage writes one, and --blind makes one of two models.")
+            raise LabelError(
+                f"there is no file {file}. A pairs stage writes one, and --blind makes one from two models."
+            )
         self.file, self.seed, self.who = file, seed, who
         self.pairs = {pair.id: pair for pair in read_comparisons(file)}
         if not self.pairs:
-            raise LabelError(f"{file} must hold at least one pair; it is empty.")
+            raise LabelError(f"{file} must contain at least one pair; it is empty.")
         self._size = -1
         self.labels: dict[str, Label] = {}
-        self._look()
-        strange = set(self.labels) - set(self.pairs)
-        if strange:
+        self._refresh()
+        unknown = set(self.labels) - set(self.pairs)
+        if unknown:
             raise LabelError(
-                f"{labels_file(file)} labels pairs that {file} does not hold (such as {min(strange)!r}). Restore the"
+                f"{labels_file(file)} labels pairs that {file} does not contain (such as {min(unknown)!r}). Restore the"
                 " file that was labelled, or move the labels away."
             )
         self._order = sorted(self.pairs)
         random.Random(seed).shuffle(self._order)
         self._given: list[tuple[str, Label]] = [("", label) for label in self.labels.values() if label.who == who]
-        """The tab that gave it, and the label, of each that can be undone, in order."""
+        """(tab, label) of every label that can be undone, in order."""
 
-    def _look(self) -> None:
-        """Read the labels again where somebody else has written some: a lock is not seen on every file system."""
+    def _refresh(self) -> None:
+        """Read the labels again if another process has written some; not every file system supports the lock."""
         place = labels_file(self.file)
         size = place.stat().st_size if place.exists() else 0
         if size != self._size:
@@ -73,7 +75,7 @@ class Sitting:
         self._size = labels_file(self.file).stat().st_size
 
     def shown(self) -> Shown | None:
-        """The next pair without a label; None when all have one."""
+        """Return the next pair without a label; None if all have one."""
         for name in self._order:
             if name not in self.labels:
                 pair = self.pairs[name]
@@ -82,16 +84,16 @@ class Sitting:
         return None
 
     def give(self, name: str, side: Side, *, seconds: float = 0.0, tab: str = "") -> None:
-        """Label a pair by what was seen; on disk before this returns.
+        """Label a pair by the side that is better; the label is on disk when this returns.
 
         Args:
-            name: of the pair.
-            side: that is better.
-            seconds: that it took.
-            tab: of the page, whose labels its own undo takes back.
+            name: id of the pair.
+            side: the better side, or tie or skip.
+            seconds: time that the decision took.
+            tab: id of the page's tab, whose undo removes its own labels only.
         Raises:
-            LabelError: no such pair, no such side, or a time that is none.
-            AlreadyLabelled: the pair has a label, as from another tab.
+            LabelError: no such pair, no such side, or an invalid time.
+            AlreadyLabelled: the pair has a label already, for example from another tab.
         """
         if name not in self.pairs or side not in SIDES:
             raise LabelError(
@@ -99,7 +101,7 @@ class Sitting:
             )
         if not (math.isfinite(seconds) and seconds >= 0):
             raise LabelError(f"seconds must be a finite number >= 0; got {seconds}.")
-        self._look()
+        self._refresh()
         if name in self.labels:
             raise AlreadyLabelled(f"pair {name!r} is already labelled. Undo that label before you give another one.")
         swapped = self.pairs[name].swapped(self.seed)
@@ -110,16 +112,17 @@ class Sitting:
         self._given.append((tab, label))
 
     def undo(self, *, tab: str = "") -> str | None:
-        """Take back the last label of one's own; its pair comes again. None where there is none.
+        """Remove the last label of this tab, or else of the same person before this sitting; its pair is shown again.
 
-        One's own are the labels of this tab, then those of the same person before this sitting.
+        Returns:
+            the id of the pair; None if there is nothing to undo.
         """
-        self._look()
+        self._refresh()
         own = [one for owner in dict.fromkeys(("", tab)) for one in self._given if one[0] == owner]
         while own:
             _, label = one = own.pop()
             self._given.remove(one)
-            if self.labels.get(label.id) == label:  # and not what somebody else said of it meanwhile
+            if self.labels.get(label.id) == label:  # the label is still ours: nobody has relabelled the pair since
                 self._write(Label(id=label.id, label="undo", swapped=False, who=self.who))
                 del self.labels[label.id]
                 return label.id
@@ -127,20 +130,20 @@ class Sitting:
 
 
 class Tally(NamedTuple):
-    """What the labels of one category add up to."""
+    """Summary of the labels of one category."""
 
     first: int
     second: int
     ties: int
     skipped: int
     win_rate: float | None
-    """Share of the decided pairs that the first won; None where none was decided."""
+    """Share of the decided pairs that the first won; None if none was decided."""
     interval: Interval
-    """95 % (Wilson), of the decided pairs."""
+    """95 % Wilson interval of the win rate over the decided pairs."""
 
 
 def tally(labels: Sequence[Label]) -> Tally:
-    """Wins, ties, and the win rate of the first with its interval.
+    """Count wins, ties and skips, and compute the win rate of the first with its interval.
 
     Example:
         >>> tally([Label(id="0", label="first", swapped=False), Label(id="1", label="tie", swapped=True)]).win_rate
@@ -159,7 +162,7 @@ def tally(labels: Sequence[Label]) -> Tally:
 
 
 def summary(pairs: Sequence[Comparison], labels: dict[str, Label]) -> dict[str, Tally]:
-    """Under "all", and under each category where there are several."""
+    """Summarize the labels under "all", and, if there are several categories, under each of them."""
     categories = sorted({pair.category for pair in pairs})
     found = {"all": tally(list(labels.values()))}
     if len(categories) > 1:
@@ -171,5 +174,5 @@ def summary(pairs: Sequence[Comparison], labels: dict[str, Label]) -> dict[str, 
 
 
 def as_json(found: dict[str, Tally]) -> dict[str, JSON]:
-    """For scripts."""
+    """Return the summary as JSON, for scripts."""
     return {name: {**one._asdict(), "interval": list(one.interval)} for name, one in found.items()}

@@ -1,4 +1,4 @@
-"""The same sitting in a terminal: one key a pair."""
+"""The same sitting in a terminal: one key per pair."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def label_in_terminal(
 
 
 def read_key() -> str:
-    """One key without Enter where the input is a terminal, otherwise the first letter of a line; "q" at its end."""
+    """Read a key without Enter in a terminal; from other input the first letter of a line, and "q" at its end."""
     if not sys.stdin.isatty():
         line = sys.stdin.readline()
         return line.strip()[:1].lower() if line else "q"

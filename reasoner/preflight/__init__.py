@@ -1,1 +1,1 @@
-"""Before a run: its cost, the signal of its data, the state of the machine."""
+"""Checks before a run: its cost, the signal of its data, the state of the machine."""

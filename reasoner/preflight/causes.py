@@ -1,6 +1,6 @@
-"""Why a model's answers are not right, as far as a few more samples tell: form, temperature, template.
+"""Causes of wrong answers that a few more samples can show: answer format, temperature, chat template.
 
-The causes are said before their symptoms: a model whose answers are not read needs no sft stage.
+Causes are reported before their symptoms: a model whose answers are not recognised needs no sft stage.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from verifiers.pool import GradingRequest
 from verifiers.registry import verifier_class
 
 UNREAD = 0.3
-"""Share of completions without an answer from which on form is the first thing to mend (ours)."""
+"""Share of completions without an answer from which on the format is reported as the first thing to fix (our
+choice)."""
 RARELY = 0.3
-"""Share of right answers below which a template that looks wrong is believed to be (ours)."""
+"""Share of right answers below which a suspicious template is reported (our choice)."""
 REGRADED, GREEDY_PROBLEMS = 128, 48
-"""Completions that are read again leniently; problems that are answered greedily."""
+"""Number of completions graded again leniently; number of problems answered greedily."""
 FOREIGN_NATS, FOREIGN_TIMES = 2.0, 5.0
-"""Worked solutions that are this surprising a token, and so many times as much as what the model writes (ours): a model
-that is only weak at a task finds them about as surprising as its own text."""
+"""Worked solutions with at least this many nats per token, and this many times the nats of the model's own text, are
+called foreign (our choice). A model that is only weak at a task finds them about as surprising as its own text."""
 
 
 class Lenient(NamedTuple):
@@ -41,33 +42,33 @@ class Lenient(NamedTuple):
 
     tried: int
     read: int
-    """Of them have an answer then."""
+    """Number that has an answer when read leniently."""
     right: int
     override: str
-    """`key=value` that sets the option."""
+    """Setting (`key=value`) that turns the option on."""
 
 
 class Greedy(NamedTuple):
-    """The same problems, answered at temperature 0 and as training samples."""
+    """Results on the same problems at temperature 0 and as sampled in training."""
 
     problems: int
     greedy: float
     sampled: float
-    """Shares of right answers."""
+    """`greedy` and `sampled` are shares of right answers, 0 .. 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Causes:
-    """What was found beside the samples of training."""
+    """Findings from the additional samples; None for what was not tested or not applicable."""
 
     lenient: Lenient | None = None
     greedy: Greedy | None = None
     unused_marks: tuple[str, ...] = ()
-    """Turn marks that the tokenizer has as tokens and the prompts do not hold."""
+    """Turn marks that are tokens of the tokenizer but do not occur in the prompts."""
 
 
 def find_causes(session: Session, rounds: Sequence[Sampled]) -> Causes:
-    """Sample and grade a little more, with the weights that sampled the rounds."""
+    """Sample and grade some more completions, with the weights that sampled the rounds."""
     rollouts = [rollout for sampled in rounds for group in sampled.groups for rollout in group.rollouts]
     graded = [rollout for rollout in rollouts if rollout.verdict.graded]
     right = sum(rollout.verdict.outcome is Outcome.CORRECT for rollout in graded)
@@ -107,7 +108,7 @@ def _takes_lenient(name: str) -> bool:
 
 
 def _verifier_override(config: StageConfig, rollout: Rollout, name: str, options: Mapping[str, JSON]) -> str:
-    """`key=value` that gives a rollout's task a verifier, quoted for a shell."""
+    """Return the setting (`key=value`, quoted for a shell) that gives a rollout's task this verifier."""
     value = json.dumps({"name": name, "options": options})
     if config.reward is not None:
         return shlex.quote(f"reward={value}")
@@ -117,7 +118,7 @@ def _verifier_override(config: StageConfig, rollout: Rollout, name: str, options
 
 
 def _greedily(session: Session, rounds: Sequence[Sampled]) -> Greedy | None:
-    """The first problems of the rounds at temperature 0."""
+    """Answer the first problems of the rounds at temperature 0; None if nothing could be graded."""
     groups = [group for sampled in rounds for group in sampled.groups][:GREEDY_PROBLEMS]
     params = replace(training_params(session.config), temperature=0.0)
     problems_P = [group.problem for group in groups]
@@ -135,7 +136,7 @@ def _greedily(session: Session, rounds: Sequence[Sampled]) -> Greedy | None:
 
 
 def _unused_marks(session: Session, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
-    """Turn marks among the tokenizer's own tokens, where its template renders prompts without any of them."""
+    """Return the turn marks among the tokenizer's special tokens, if its template uses none of them in prompts."""
     tokenizer, section = session.policy.tokenizer, session.config.prompt
     if not tokenizer.chat_template or section.chat == "never" or session.config.model.from_scratch is not None:
         return ()
@@ -149,18 +150,19 @@ def _unused_marks(session: Session, rollouts: Sequence[Rollout]) -> tuple[str, .
 
 
 def template_sentences(causes: Causes, template: Mapping[str, float], rows: Sequence[Row]) -> Iterator[str]:
-    """Prompts that are not those that the model was trained on.
+    """Yield advice on prompts that differ from those that the model was trained on.
 
     Args:
-        causes: what was found.
-        template: nats a token of worked solutions by way to render the prompt; the config's ends with "(the config)".
-        rows: of the samples.
+        causes: the findings.
+        template: nats per token of worked solutions for each way to render the prompt; the name of the config's own way
+            ends with "(the config)".
+        rows: the samples.
     """
     ours = next((value for name, value in template.items() if name.endswith("(the config)")), 0.0)
     name, other = min(template.items(), key=lambda pair: pair[1], default=("", 0.0))
     if other < 0.7 * ours:
         yield (
-            f"the worked solutions are much likelier behind {name} prompts ({other:.2f} nats a token against"
+            f"the worked solutions are much likelier after {name} prompts ({other:.2f} nats a token against"
             f" {ours:.2f}): the model was trained on those; set"
             f" prompt.chat={'always' if name == 'chat' else 'never'}."
         )
@@ -172,12 +174,12 @@ def template_sentences(causes: Causes, template: Mapping[str, float], rows: Sequ
     if causes.unused_marks and rarely_right and (foreign or not template):
         yield (
             f"the tokenizer has the turn marks {', '.join(causes.unused_marks[:3])}, and its chat template uses none of"
-            " them: it is another model's. Take the tokenizer that belongs to the model (model.tokenizer), or set"
+            " them: it is another model's. Use the tokenizer that belongs to the model (model.tokenizer), or set"
             " prompt.chat=never and write the marks into prompt.template."
         )
     elif foreign:
         yield (
-            f"the worked solutions are surprising behind every prompt ({other:.2f} nats a token; what the model writes"
+            f"the worked solutions are surprising after every prompt ({other:.2f} nats a token; the model's own text"
             f" {own:.2f}): it was trained with another template, or on answers of another form. Compare the prompts"
             " with those of its model card; set prompt.template or model.tokenizer, or begin with an sft stage on these"
             " solutions."
@@ -185,32 +187,32 @@ def template_sentences(causes: Causes, template: Mapping[str, float], rows: Sequ
 
 
 def form_sentences(config: StageConfig, causes: Causes, rows: Sequence[Row]) -> Iterator[str]:
-    """Answers that are not recognised, and samples that are hotter than the model bears."""
+    """Yield advice on answers that are not recognised, and on a temperature that is too high for the model."""
     unread = [row for row in rows if row.outcome == Outcome.NO_ANSWER]
     if rows and len(unread) > UNREAD * len(rows):
-        said = (
+        text = (
             f"in {percent(len(unread) / len(rows))} of the completions the verifier finds no answer, as in"
             f" {unread[0].completion[-60:]!r}"
         )
         found = causes.lenient
         if found is not None and found.read > 0.2 * found.tried:
             yield (
-                f"{said}: read leniently {percent(found.read / found.tried)} of them have one, and"
+                f"{text}: read leniently {percent(found.read / found.tried)} of them have one, and"
                 f" {percent(found.right / found.tried)} are right. Set {found.override}, or say in prompt.system how"
                 " the answer must be written."
             )
         else:
-            yield f"{said}: say in prompt.system or prompt.template how the answer must be written."
+            yield f"{text}: say in prompt.system or prompt.template how the answer must be written."
     greedy = causes.greedy
     if greedy is not None and _hotter(greedy):
         yield (
-            f"temperature {config.rollout.temperature:g} is hot for this model: greedily {percent(greedy.greedy)} of"
+            f"temperature {config.rollout.temperature:g} is high for this model: greedily {percent(greedy.greedy)} of"
             f" {greedy.problems} problems are right, sampled {percent(greedy.sampled)}; set"
             f" rollout.temperature={max(0.1, round(0.7 * config.rollout.temperature, 2)):g}."
         )
 
 
 def _hotter(found: Greedy) -> bool:
-    """Whether greedy answers are right far more often: by half, and by two and a half standard errors."""
+    """Return True if greedy answers are right far more often: by half, and by two and a half standard errors."""
     error = (found.greedy * (1 - found.greedy) / found.problems) ** 0.5
     return found.greedy > 1.5 * found.sampled and found.greedy - found.sampled > 2.5 * error > 0

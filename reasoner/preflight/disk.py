@@ -1,4 +1,4 @@
-"""How many bytes a run will write, before anything is loaded: an estimate from shapes and limits."""
+"""Bytes that a run will write: an estimate from shapes and limits, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from reasoner.preflight.memory import shape_of
 from reasoner.storage.files import DiskError, free_bytes
 
 TOKEN_BYTES, ROW_BYTES, STEP_BYTES = 40, 2000, 6000
-"""In the records: a sampled token (id, text, the engine's log-probability and the trainer's), a row beside its tokens
-(prompt, verdict), the metrics of a step (metrics.jsonl, TensorBoard). Measured on runs of ours."""
+"""Bytes of the records per sampled token (id, text, the engine's and the trainer's log-probability), per row without
+its tokens (prompt, verdict), and per step (metrics.jsonl, TensorBoard). Measured here on runs."""
 EVAL_TOKEN_BYTES = 31
-"""A sampled token of an evaluation, which has no log-probability of the trainer."""
+"""Bytes per sampled token of an evaluation, which has no log-probability of the trainer."""
 TOKENIZER_BYTES = 12 << 20
-"""Of the files beside the weights in a model folder, with a large vocabulary."""
+"""Bytes of the files other than weights in a model folder, with a large vocabulary."""
 
 
 class DiskEstimate(NamedTuple):
-    """Bytes that a stage has on disk at its fullest, by part."""
+    """Maximum bytes of a stage on disk, by part."""
 
     models: Mapping[str, float]
-    """Checkpoints and model folders: by part, near to exact."""
+    """Checkpoints and model folders, by part; close to exact."""
     checkpoints: int
-    """How many of them at once, with the one that is being written."""
+    """Maximum number of checkpoints at a time, including the one being written."""
     checkpoint: Mapping[str, float]
-    """One of them: weights and optimizer."""
+    """Bytes of one checkpoint: weights and optimizer."""
     records: float
-    """At most: with every completion at its token limit."""
+    """Upper bound: every completion at its token limit."""
 
     @property
     def total(self) -> float:
-        """Of models and records."""
+        """Bytes of models and records together."""
         return sum(self.models.values()) + self.records
 
 
 def disk_estimate(stage: StageConfig) -> DiskEstimate | None:
-    """Bytes that a stage takes on disk; None where the model's size is unknown.
+    """Estimate the bytes of a stage on disk; None if the model's size is unknown.
 
-    A checkpoint holds the trained weights in float32 and AdamW's two moments of each (12 bytes a trained parameter),
-    of a value model too; model folders hold all weights, in 4 bytes, or in 2 where adapters lie on a bfloat16 base.
+    A checkpoint contains the trained weights in float32 and AdamW's two moments of each (12 bytes per trained
+    parameter), also those of a value model. Model folders contain all weights, in 4 bytes, or in 2 for adapters on a
+    bfloat16 base.
     """
     shape = shape_of(stage.model)
     if shape is None:
@@ -83,7 +84,7 @@ def _records(stage: StageConfig) -> float:
 
 
 def disk_line(stage: StageConfig) -> str:
-    """The estimate in a sentence.
+    """Describe the estimate in a sentence.
 
     Example:
         >>> from reasoner.config.load import resolve
@@ -92,7 +93,7 @@ def disk_line(stage: StageConfig) -> str:
     """
     found = disk_estimate(stage)
     if found is None:
-        return "on disk: unknown before the model is there"
+        return "on disk: unknown until the model is available"
     inside = ", ".join(f"{name} {sized(value)}" for name, value in found.checkpoint.items() if value)
     others = "".join(f", {name} {sized(size)}" for name, size in found.models.items() if size and name != "checkpoints")
     return (
@@ -103,7 +104,7 @@ def disk_line(stage: StageConfig) -> str:
 
 
 def space_line(run: RunConfig) -> str:
-    """What all stages need beside what is free, and whether it fits."""
+    """Describe what all stages need and the free space, and whether it fits."""
     need, free = _need(run), free_bytes(Path(run.output))
     if need is None:
         return f"disk: {sized(free)} free for {run.output}"
@@ -113,10 +114,10 @@ def space_line(run: RunConfig) -> str:
 
 
 def check_space(run: RunConfig) -> str | None:
-    """Return a warning where the records of a run may not fit on its disk; None where all will.
+    """Return a warning if the records of a run may not fit on its disk; None if everything fits.
 
     Raises:
-        DiskError: its checkpoints and models alone cannot fit.
+        DiskError: its checkpoints and models alone do not fit.
     """
     need, free = _need(run), free_bytes(Path(run.output))
     if need is None or need[1] <= free:
@@ -130,24 +131,24 @@ def check_space(run: RunConfig) -> str | None:
         )
     return (
         f"the run may write {sized(total)} to {run.output}, where {sized(free)} are free: its records fit only if"
-        " completions stay below their limit. A full disk stops a run, and --resume goes on."
+        " completions stay below their limit. A full disk stops a run; --resume continues it."
     )
 
 
 def _need(run: RunConfig) -> tuple[float, float] | None:
-    """Bytes of models, and of models and records, that are not there yet; None where a model's size is unknown."""
+    """Return the bytes still to be written: (models, models and records); None if a model's size is unknown."""
     found = [disk_estimate(stage) for stage in run.stages]
     known = [one for one in found if one is not None]
     if len(known) < len(found):
         return None
     root = Path(run.output)
-    held = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+    written = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
     models, total = sum(sum(one.models.values()) for one in known), sum(one.total for one in known)
-    return max(0.0, models - held), max(0.0, total - held)
+    return max(0.0, models - written), max(0.0, total - written)
 
 
 def sized(count: float) -> str:
-    """A number of bytes for people.
+    """Format a number of bytes in MiB or GiB.
 
     Example:
         >>> sized(3.2 * 2**30), sized(5e6), sized(20_000)

@@ -1,4 +1,4 @@
-"""What this machine can do, what each missing thing costs, and with a config whether engine and trainer agree on it."""
+"""Checks of this machine, and the cost of missing parts; with a config also the agreement of engine and trainer."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ GOLD_PROBLEMS = 200
 
 
 class State(StrEnum):
-    """How a check ended."""
+    """Result of a check."""
 
     OK = "ok"
     MISSING = "missing"
-    """Not here, and not needed by the config (or no config was given): what it costs is said."""
+    """Not available, but not needed by the config (or there is no config); `costs` says what is lost."""
     FAILED = "failed"
     """Needed and not working."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """A check and its result."""
 
     name: str
     state: State
@@ -49,10 +49,10 @@ class Check:
     costs: str = ""
     """What is lost without it."""
     command: str = ""
-    """What gets it."""
+    """Command that installs or fixes it."""
 
     def to_json(self) -> dict[str, JSON]:
-        """As one JSON object."""
+        """Return the check as a JSON object."""
         return {name: str(getattr(self, name)) for name in self.__slots__}
 
 
@@ -60,7 +60,7 @@ class Check:
 
 
 def machine_checks() -> Iterator[Check]:
-    """Everything that needs no config. Starts nothing but --version commands."""
+    """Yield all checks that need no config. They start only quick commands, such as --version."""
     yield _device()
     yield _package(
         "vllm",
@@ -98,8 +98,8 @@ def _device() -> Check:
             costs="everything runs on the CPU: fine for models up to some 30M parameters and for verifiers",
             command="run on a machine with an NVIDIA GPU and driver",
         )
-    said = _run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
-    return Check(name="accelerator", state=State.OK, found=said or "a CUDA device")
+    output = _run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    return Check(name="accelerator", state=State.OK, found=output or "a CUDA device")
 
 
 def _package(module: str, names: tuple[str, ...], costs: str, command: str) -> Check:
@@ -140,8 +140,8 @@ def _bubblewrap() -> Check:
             costs="no sandbox without a daemon: code is graded in Docker only",
             command="apt-get install bubblewrap",
         )
-    said = _run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"])
-    if said is None:
+    output = _run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"])
+    if output is None:
         return Check(
             name="bubblewrap",
             state=State.MISSING,
@@ -160,7 +160,7 @@ def _memory() -> Check:
         name="memory",
         state=State.OK if ok else State.MISSING,
         found=f"{available:.1f} GiB free of {total:.1f}",
-        costs="" if ok else "vLLM in process takes about 3 GiB beside the model",
+        costs="" if ok else "vLLM in process takes about 3 GiB in addition to the model",
         command="" if ok else "engine.name=hf, or engine.options.kv_cache_gigabytes=0.5",
     )
 
@@ -172,8 +172,8 @@ def _disk(where: Path) -> Check:
         name="disk",
         state=State.OK if ok else State.MISSING,
         found=f"{free:.1f} GiB free at {where}",
-        costs="" if ok else "checkpoints hold model and optimizer: 12 bytes a parameter, checkpoint.keep of them",
-        command="" if ok else "free some, lower checkpoint.keep, or set output to another disk",
+        costs="" if ok else "checkpoints contain model and optimizer: 12 bytes a parameter, checkpoint.keep of them",
+        command="" if ok else "free disk space, lower checkpoint.keep, or set output to another disk",
     )
 
 
@@ -184,7 +184,7 @@ def _limits() -> Check:
         name="open files",
         state=State.OK if ok else State.MISSING,
         found=str(files),
-        costs="" if ok else "a sandbox pool needs several files a worker",
+        costs="" if ok else "a sandbox pool needs several files per worker",
         command="" if ok else "ulimit -n 4096",
     )
 
@@ -196,7 +196,7 @@ def _cores() -> Check:
 
 
 def _run(command: list[str]) -> str | None:
-    """Output of a command, None where it fails or takes longer than ten seconds."""
+    """Return a command's output; None if it fails or takes longer than ten seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -208,7 +208,7 @@ def _run(command: list[str]) -> str | None:
 
 
 def config_checks(run: RunConfig, *, model: str | None = None) -> Iterator[Check]:
-    """What a config needs: golds, sandbox, and engine and trainer on the same tokens under its own settings."""
+    """Yield the checks of a config: references, sandbox, weight sync, and engine and trainer on the same tokens."""
     from reasoner.preflight.preflight import sampling_stage
 
     stage = sampling_stage(run, None, model, untrained=True)
@@ -219,7 +219,7 @@ def config_checks(run: RunConfig, *, model: str | None = None) -> Iterator[Check
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    """A check whose errors are its result: doctor goes on and says all that is wrong."""
+    """Run a check and return any exception as a failed check, so that doctor continues and reports all problems."""
     try:
         return check()
     except Exception as error:
@@ -227,7 +227,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _golds(stage: StageConfig) -> Check:
-    """References that the verifier can use, and worked solutions that it accepts, of the first problems."""
+    """Check the references of the first problems, and that the verifier accepts their worked solutions."""
     from reasoner.data.problems import load_problems
     from verifiers import GradingRow
     from verifiers.pool import GradingPool, GradingRequest
@@ -253,17 +253,19 @@ def _golds(stage: StageConfig) -> Check:
         return Check(
             name="gold",
             state=State.FAILED,
-            found=f"{len(wrong)} of {len(worked)} worked solutions are not accepted: {problem.id}: {verdict.outcome},"
+            found=f"{len(wrong)} of {len(worked)} worked solutions are rejected: {problem.id}: {verdict.outcome},"
             f" {verdict.reason}",
             costs="the run would punish right answers",
             command="; ".join(map(_validate_command, stage.task)),
         )
-    said = f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
-    return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{said}")
+    worked_text = (
+        f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
+    )
+    return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{worked_text}")
 
 
 def _validate_command(section: TaskSection) -> str:
-    """`reasoner tasks validate` of a task with its options, quoted for a shell."""
+    """Return the `reasoner tasks validate` command of a task with its options, quoted for a shell."""
     options = [
         f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in section.options.items()
     ]
@@ -276,7 +278,7 @@ ENDLESS = "while True:\n    pass\n"
 
 
 def _sandbox(stage: StageConfig) -> Check:
-    """A worked solution and a program that never ends, in the sandbox that the verifier would open."""
+    """Run a worked solution and an endless program in the sandbox that the verifier opens."""
     from reasoner.data.problems import load_problems
     from verifiers import GradingRow
     from verifiers.pool import GradingPool, GradingRequest
@@ -298,7 +300,7 @@ def _sandbox(stage: StageConfig) -> Check:
         ]
         *worked, stopped = pool.grade(requests)
     wrong = [v for v in worked if v.quality is None or v.quality < 1] + [v for v in [stopped] if v.reward != 0]
-    said = [
+    results = [
         *(f"a worked solution: {v.outcome} in {v.seconds:.2f} s" for v in worked),
         f"an endless program: {stopped.outcome} in {stopped.seconds:.1f} s",
     ]
@@ -306,15 +308,15 @@ def _sandbox(stage: StageConfig) -> Check:
         return Check(
             name="sandbox",
             state=State.FAILED,
-            found=f"{'; '.join(said)}; {wrong[0].reason}",
+            found=f"{'; '.join(results)}; {wrong[0].reason}",
             costs="programs are not graded, or wrongly",
-            command="`reasoner sandbox doctor` says more",
+            command="run `reasoner sandbox doctor`, which shows more",
         )
-    return Check(name="sandbox", state=State.OK, found="; ".join(said))
+    return Check(name="sandbox", state=State.OK, found="; ".join(results))
 
 
 def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:
-    """One weight sync with its checksum, and both sides on sampled tokens."""
+    """Check one weight sync with its checksum, and the log-probabilities of both sides on sampled tokens."""
     from reasoner.session.opening import open_session
 
     try:
@@ -328,7 +330,7 @@ def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:
 
 
 def _sync(session: Session) -> Check:
-    """Changed weights must arrive, be scored alike, and change what the engine says."""
+    """Change the weights and check that they arrive, are scored alike, and change the engine's scores."""
     import torch
 
     from reasoner.engine.sync import sync
@@ -363,7 +365,7 @@ def _sync(session: Session) -> Check:
             state=State.FAILED,
             found=f"the engine's scores moved by {moved:.1e} nats a token when the weights were changed",
             costs="the engine would sample from old weights for the whole run",
-            command="mend the engine's load_weights; keep engine.sync_check on",
+            command="fix the engine's load_weights; keep engine.sync_check on",
         )
     return Check(
         name="weight sync",
@@ -373,7 +375,7 @@ def _sync(session: Session) -> Check:
 
 
 def _agreement(session: Session) -> Check:
-    """Completions sampled under the config's own settings, scored by the trainer: named as `explain` names a gap."""
+    """Let the trainer score completions sampled with the config's settings; a gap is named as by `explain`."""
     from reasoner.observe.explain.gap import gap_rules
     from reasoner.storage.history import History, UpdateRecord, attach_updates, row_of
     from reasoner.storage.rows import rollout_row
@@ -404,7 +406,7 @@ def _agreement(session: Session) -> Check:
 
 
 def _scored(session: Session, groups: tuple[object, ...]) -> list[dict[str, object]]:
-    """The trainer's log-probabilities of every completion, as lines of updates.jsonl."""
+    """Return the trainer's log-probabilities of every completion, as lines of updates.jsonl."""
     from dataclasses import replace
 
     from reasoner.algorithm.batch import Batch
@@ -414,7 +416,7 @@ def _scored(session: Session, groups: tuple[object, ...]) -> list[dict[str, obje
     pairs = []
     for place, group in enumerate(groups):
         assert isinstance(group, RolloutGroup)
-        # an ungraded rollout has tokens all the same: any reward lets it into a batch
+        # an ungraded rollout has tokens too; any reward admits it to a batch
         ungraded = Verdict(outcome=Outcome.INCORRECT, reward=0.0)
         pairs += [(place, r if r.verdict.graded else replace(r, verdict=ungraded)) for r in group.rollouts]
     batch = session.policy.annotate(Batch.of_rollouts(pairs, config=session.config), needs=frozenset({"old_logprobs"}))

@@ -1,4 +1,4 @@
-"""`--dry-run`: the resolved config and what it would do."""
+"""`--dry-run`: the resolved config and its plan."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def print_plan(
     full: bool = False,
     tokens: Callable[[StageConfig], StepTokens | None] = lambda stage: None,
 ) -> None:
-    """Print of every stage what differs from the defaults, and its plan.
+    """Print, for every stage, the settings that differ from the defaults, and its plan.
 
     Args:
         run: the config.
-        card_bytes: memory of this machine's GPU; None: it has none, and the memory is that of its process.
-        full: print every setting.
-        tokens: of the rows of a stage's step; None: unknown.
+        card_bytes: memory of this machine's GPU; None: it has none, and the memory of the process is shown.
+        full: True prints every setting.
+        tokens: returns the token counts of a stage's step; None: unknown.
     """
     console = plain_console()
     began = run.stages[0].model
@@ -37,17 +37,19 @@ def print_plan(
         console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}")
         console.print(dump(stage, full=full))
         of_size = {"path": began.path, "from_scratch": began.from_scratch, "tokenizer": began.tokenizer}
-        held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
-        for line in plan(held, card_bytes=card_bytes, tokens=tokens(held)):
+        sized_stage = stage.model_copy(
+            update={"model": stage.model.model_copy(update=of_size)}
+        )  # the model's size is known
+        for line in plan(sized_stage, card_bytes=card_bytes, tokens=tokens(sized_stage)):
             console.print(f"# {line}")
-    for line in (space_line(run), *(f"note: {said}" for said in unread_settings(run))):
+    for line in (space_line(run), *(f"note: {sentence}" for sentence in unread_settings(run))):
         console.print(f"# {line}")
 
 
 def plan(stage: StageConfig, *, card_bytes: int | None = None, tokens: StepTokens | None = None) -> list[str]:
-    """What a stage samples and trains on, at most, and the memory and disk that it takes, about.
+    """Return lines on the maximum that a stage samples and trains on, and the approximate memory and disk it needs.
 
-    The memory is that of a GPU; without one, that of this machine's process too.
+    The memory is that of a GPU; without a GPU it is also that of a process on this machine.
     """
     on_gpu = card_bytes is not None
     places = (True,) if on_gpu else (False, True)
@@ -55,7 +57,7 @@ def plan(stage: StageConfig, *, card_bytes: int | None = None, tokens: StepToken
     available = machine_bytes() if card_bytes is None else card_bytes
     if fits := fits_line(stage, available=available, on_gpu=on_gpu, tokens=tokens):
         memory.append(fits)
-    return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {said}" for said in little_effect(stage))]
+    return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {sentence}" for sentence in little_effect(stage))]
 
 
 def _amounts(stage: StageConfig) -> list[str]:

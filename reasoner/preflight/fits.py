@@ -1,4 +1,4 @@
-"""Whether a stage fits into the memory that is here, and what would make it fit. No torch."""
+"""Check if a stage fits into the available memory, and which settings would make it fit. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reasoner.config.stage import StageConfig
 from reasoner.preflight.memory import GIB, StepTokens, estimate
 
 TIGHT = 0.9
-"""Share of the memory above which an estimate is no promise: the estimates are within a tenth or two of the peak."""
+"""Share of the memory above which the estimate is too uncertain: estimates are within a tenth or two of the peak."""
 CHECKPOINTED, SMALL_PASSES = "model.gradient_checkpointing=true", "batch.micro_tokens=2048"
 OFFLOADED, ADAPTED = "optim.name=adamw_offload", "model.lora.rank=16"
 OF_FULL_TRAINING = {OFFLOADED, ADAPTED}
@@ -23,26 +23,26 @@ GPU_STEPS = (
     [CHECKPOINTED, SMALL_PASSES, ADAPTED, "model.quantization=nf4"],
 )
 CPU_STEPS = ([CHECKPOINTED], [CHECKPOINTED, ADAPTED])
-"""Settings that take less memory, those that cost least first."""
+"""Settings that need less memory, in the order of their cost in speed or quality."""
 
 
 def machine_bytes() -> int:
-    """Memory of this machine, the host's."""
+    """Return the memory of this machine (the host) in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def fits_line(
     stage: StageConfig, *, available: float, on_gpu: bool = True, tokens: StepTokens | None = None
 ) -> str | None:
-    """Say whether a stage fits, with the settings that would make it fit where it does not.
+    """Describe whether a stage fits, and if not, the settings that would make it fit.
 
     Args:
         stage: the resolved stage.
-        available: bytes of the card, or of this machine without one.
-        on_gpu: whether they are a card's.
-        tokens: of a step's rows; None: unknown.
+        available: bytes of the GPU, or of this machine without one.
+        on_gpu: True if `available` is a GPU's memory.
+        tokens: token counts of a step; None: unknown.
     Returns:
-        None where the model's size is unknown.
+        a sentence; None if the model's size is unknown.
 
     Example:
         >>> from reasoner.config.load import resolve
@@ -58,11 +58,11 @@ def fits_line(
         return f"memory: fits in {available / GIB:.0f} GiB: {needed / GIB:.0f} of {available / GIB:.0f}{tight}"
     less = ""
     for settings, smaller in _smaller(stage, on_gpu=on_gpu):
-        held = _bytes(smaller, on_gpu, tokens) or needed
-        if held <= TIGHT * available:
-            return f"memory: does not fit in {place}; try {settings} ({held / GIB:.0f} GiB)"
-        less = f", nor with {settings} ({held / GIB:.0f} GiB)"
-    return f"memory: does not fit in {place}{less}: take a smaller model"
+        smaller_bytes = _bytes(smaller, on_gpu, tokens) or needed
+        if smaller_bytes <= TIGHT * available:
+            return f"memory: does not fit in {place}; try {settings} ({smaller_bytes / GIB:.0f} GiB)"
+        less = f", nor with {settings} ({smaller_bytes / GIB:.0f} GiB)"
+    return f"memory: does not fit in {place}{less}: use a smaller model"
 
 
 def _bytes(stage: StageConfig, on_gpu: bool, tokens: StepTokens | None) -> float | None:
@@ -71,7 +71,7 @@ def _bytes(stage: StageConfig, on_gpu: bool, tokens: StepTokens | None) -> float
 
 
 def _smaller(stage: StageConfig, *, on_gpu: bool) -> Iterator[tuple[str, StageConfig]]:
-    """Settings that take less memory and the stage that has them, those that cost least first."""
+    """Yield settings that need less memory, with the stage that has them, in the order of their cost."""
     if METHODS[stage.method].learns_from is None:
         return
     raw = stage.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""How much memory training will take, before anything is loaded: an estimate from shapes."""
+"""Memory that training will take: an estimate from shapes, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from reasoner.config.stage import StageConfig
 from reasoner.model.families import Experts, experts_of
 
 SCRATCH_VOCABULARY = 259
-"""256 bytes and three marks."""
+"""256 bytes and three special tokens."""
 GIB = 1 << 30
 NF4_BYTES = 4.127 / 8
-"""A parameter in NF4 with double quantisation: arXiv:2305.14314, section 3."""
+"""Bytes per parameter in NF4 with double quantization: arXiv:2305.14314, section 3."""
 MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 * (1 + 4 / 256), "adamw_offload": 8.0}
-"""Bytes of AdamW's two moments a parameter; 8-bit ones have a float32 scale for every 256."""
+"""Bytes per parameter of AdamW's two moments; 8-bit ones have a float32 scale for every 256."""
 PROCESS_BYTES = 600e6
-"""Of a process with torch and transformers and no model (measured: 590 MB)."""
+"""Bytes of a process with torch and transformers and no model (measured: 590 MB)."""
 VLLM_BYTES = 900e6
-"""What vLLM adds to a process beside weights and cache (measured: 0.8 to 1.0 GB)."""
+"""Bytes that vLLM adds to a process besides weights and cache (measured: 0.8 to 1.0 GB)."""
 PROMPT_TOKENS = 256
-"""Where nothing is known of prompts."""
+"""Assumed length of a prompt if nothing is known about prompts."""
 
 
 class Shape(NamedTuple):
-    """What decides a model's memory."""
+    """Sizes of a model that determine its memory."""
 
     parameters: float
     hidden: int
     layers: int
     linear: float
-    """Input plus output sizes over all linear layers: what an adapter of rank 1 has as parameters."""
+    """Input plus output sizes over all linear layers: the parameters of an adapter of rank 1."""
     matrices: float
-    """Parameters of the linear layers: what a 4-bit base holds in 4 bits."""
+    """Parameters of the linear layers, which a 4-bit base stores in 4 bits."""
     feed_forward: float
-    """Inner units of a token's feed-forward network: of all experts that it goes through."""
+    """Inner units of a token's feed-forward network, over all experts that process the token."""
     kv_share: float
-    """Key and value heads for each query head."""
+    """Number of key-value heads divided by query heads."""
     vocabulary: int
 
 
 class StepTokens(NamedTuple):
-    """What goes through the model in a step."""
+    """Tokens processed by the model in a step."""
 
     prompt: int
-    """Of the longest prompt that is sampled from; 0: none is."""
+    """Length of the longest prompt that is sampled from; 0 if none is."""
     step: float
-    """Of all rows of the update."""
+    """Tokens of all rows of the update."""
 
 
 class Estimate(NamedTuple):
-    """Bytes by part, and the shape that they come from."""
+    """Estimated bytes by part, and the shape from which they follow."""
 
     shape: Shape
     parts: Mapping[str, float]
-    """What is held at the run's highest point."""
+    """Bytes by part at the peak of the run."""
 
     @property
     def total(self) -> float:
-        """Of all parts."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
 
 def shape_of(section: ModelSection) -> Shape | None:
-    """From the config's shape, a local folder's config.json, or the size in a hub name (`...-1.5B-...`).
+    """Return the shape from the config, a local folder's config.json, or the size in a hub name (`...-1.5B-...`).
 
-    None where none of them says it: nothing is downloaded.
+    None if none of them gives it; nothing is downloaded.
 
     Example:
         >>> round(shape_of(ModelSection(path="org/Model-7B-Instruct")).parameters / 1e9, 1)
@@ -89,7 +89,7 @@ def shape_of(section: ModelSection) -> Shape | None:
     if size is None:
         return None
     parameters = float(size[1]) * (1e9 if size[2] in "bB" else 1e6)
-    # a dense decoder holds about 12 * layers * hidden^2 with hidden = 85 * layers (common from 1 to 70 billion)
+    # a dense decoder has about 12 * layers * hidden^2 parameters; hidden = 85 * layers is common from 1 to 70 billion
     layers = max(1, round((parameters / (12 * 85**2)) ** (1 / 3)))
     hidden = 85 * layers
     return Shape(parameters, hidden, layers, 22.0 * hidden * layers, parameters, hidden * 8 / 3, 1.0, 128_000)
@@ -125,7 +125,7 @@ def _of_json(config: Mapping[str, object]) -> Shape | None:
 def _of_sizes(
     *, hidden: int, layers: int, experts: Experts, kv_share: float, vocabulary: int, tied: bool, per_token: int = 1
 ) -> Shape:
-    """A gated decoder, dense or a mixture of experts."""
+    """Return the shape of a gated decoder, dense or a mixture of experts."""
     attention = hidden * hidden * (2 + 2 * kv_share)
     matrices = layers * (attention + 3 * hidden * experts.size * experts.number)
     parameters = matrices + vocabulary * hidden * (1 if tied else 2)
@@ -135,18 +135,18 @@ def _of_sizes(
 
 
 def estimate(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> Estimate | None:
-    """Bytes that a stage holds at its highest point, engine included; None where the model's size is unknown.
+    """Estimate the bytes of a stage at its peak, including the engine; None if the model's size is unknown.
 
-    Full training holds float32 weights, gradients and AdamW's two moments (16 bytes a parameter; with 8-bit ones 10),
-    and in 16 bits the copies of the weights that autocast makes and a pass keeps; with adapters the base is held once
-    in the compute dtype (or in 4 bits) and only the adapters so. Of the update and the hf engine's cache the larger
-    counts: they are not held together.
+    Full training stores float32 weights, gradients and AdamW's two moments (16 bytes per parameter; 10 with 8-bit
+    moments), and in 16 bits the copies of the weights that autocast makes and a pass keeps. With adapters the base is
+    stored once in the compute dtype (or in 4 bits), and only the adapters are stored in this way. Of the update and the
+    hf engine's cache only the larger counts, because they do not exist at the same time.
 
     Args:
         stage: the resolved stage.
-        on_gpu: weights of the engine and the reference in bfloat16; otherwise everything in float32, in the memory of
-            the process.
-        tokens: of a step's rows; None: a pass is as large as `batch` allows.
+        on_gpu: True: engine and reference have bfloat16 weights; False: everything is in float32, in the memory of the
+            process.
+        tokens: token counts of a step; None: a pass is as large as `batch` allows.
     """
     shape = shape_of(stage.model)
     if shape is None:
@@ -179,7 +179,7 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | No
 
 
 def has_value_model(stage: StageConfig) -> bool:
-    """True if a stage trains a value model with a trunk of its own."""
+    """Return True if a stage trains a value model with its own trunk."""
     valued = "values" in traits_of(stage.algorithm.advantage).needs
     return METHODS[stage.method].learns_from == "rewards" and valued and stage.value.trunk == "separate"
 
@@ -187,11 +187,12 @@ def has_value_model(stage: StageConfig) -> bool:
 def _update(
     stage: StageConfig, shape: Shape, trained: float, *, width: int, on_gpu: bool, tokens: StepTokens | None
 ) -> dict[str, float]:
-    """Gradients, what a pass keeps for them, and logits, which a reward model has none of.
+    """Estimate gradients, the activations that a pass keeps for them, and logits (none for a reward model).
 
-    Activations: what autograd saves of a layer in transformers' decoders with sdpa, as its own hooks count it: 8 units
-    of the hidden size a token (6 where norms are frozen), 2 for each share of keys and values, 4 inner ones of the
-    gated feed-forward network. Korthikanti et al., arXiv:2205.05198, section 4.1, count another decoder likewise.
+    Activations are what autograd saves of a layer in transformers' decoders with sdpa, counted by its own hooks: 8
+    units of the hidden size per token (6 if norms are frozen), 2 for each share of keys and values, and 4 inner ones of
+    the gated feed-forward network. Korthikanti et al., arXiv:2205.05198, section 4.1, count another decoder in this
+    way.
     """
     device = "cuda" if on_gpu else "cpu"
     run = min(stage.batch.tokens_per_pass(device), tokens.step if tokens else math.inf)
@@ -204,13 +205,13 @@ def _update(
         "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
     }
     if METHODS[stage.method].policy != "reward":
-        held = min(stage.batch.logit_bytes(device), 4.0 * run * shape.vocabulary)
-        found["logits"] = 3.0 * held
+        logit_bytes = min(stage.batch.logit_bytes(device), 4.0 * run * shape.vocabulary)
+        found["logits"] = 3.0 * logit_bytes
     return found
 
 
 def _hf_cache(stage: StageConfig, shape: Shape, width: int, tokens: StepTokens | None) -> float:
-    """Keys and values of the rows that the hf engine samples at once."""
+    """Estimate the keys and values of the rows that the hf engine samples at once."""
     rollout, most = stage.rollout, cast("int", stage.engine.options.get("max_batch", 256))
     learned = rollout.problems_per_step * rollout.group_size if stage.samples_to_learn else 0
     rows = min(most, max(learned, stage.eval.problems * stage.eval.samples if stage.evaluates else 0))
@@ -220,12 +221,12 @@ def _hf_cache(stage: StageConfig, shape: Shape, width: int, tokens: StepTokens |
 
 
 def _vllm(stage: StageConfig, shape: Shape, width: int, *, on_gpu: bool) -> dict[str, float]:
-    """Of vLLM in this process. On a GPU its cache takes what it is given, and sleeps while the policy learns."""
+    """Estimate vLLM in this process. On a GPU its cache takes what it is given, and sleeps while the policy learns."""
     found = {"engine weights": width * shape.parameters}
     if not on_gpu:
         options, scratch = stage.engine.options, stage.model.from_scratch
         cache = float(cast("float", options.get("kv_cache_gigabytes", 1.0))) * GIB
-        if scratch is not None:  # a full batch of its longest rows, where that is less
+        if scratch is not None:  # a full batch of its longest rows, if that is less
             tokens = cast("int", options.get("max_batch", 256)) * scratch.max_positions
             cache = min(cache, 2.0 * shape.layers * shape.kv_share * shape.hidden * width * tokens)
         found["KV cache"] = cache
@@ -234,7 +235,7 @@ def _vllm(stage: StageConfig, shape: Shape, width: int, *, on_gpu: bool) -> dict
 
 
 def memory_line(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> str:
-    """The estimate in a sentence.
+    """Describe the estimate in a sentence.
 
     Example:
         >>> from reasoner.config.load import resolve
@@ -243,7 +244,7 @@ def memory_line(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens |
     """
     found = estimate(stage, on_gpu=on_gpu, tokens=tokens)
     if found is None:
-        return "memory: unknown before the model is there (give a folder with config.json, or a name with its size)"
+        return "memory: unknown until the model is available (give a folder with config.json, or a name with its size)"
     size = found.shape.parameters
     named = f"{size / 1e9:.1f} billion" if size >= 1e8 else f"{size / 1e6:.1f} million"
     parts = ", ".join(f"{name} {value / GIB:.1f}" for name, value in found.parts.items())

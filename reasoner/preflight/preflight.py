@@ -1,6 +1,6 @@
-"""Before a run: how much signal the data gives this model, what a step will cost, and what to change.
+"""Estimates before a run: the signal of the data for this model, the cost of a step, and what to change.
 
-The same model, template, engine, verifier and update as the run itself, for a few hundred problems; nothing is kept.
+It uses the model, template, engine, verifier and update of the run itself on a few hundred problems; nothing is kept.
 
 Letters: P problems, K samples, G group.
 """
@@ -42,27 +42,27 @@ from verifiers.jsonl import json_line
 GROUP_SIZES = (2, 4, 8, 16, 32)
 TEMPLATE_PROBLEMS = 16
 WANTED_SIGNAL = 0.5
-"""Share of groups with signal that a suggested group size aims at (ours): beyond it a larger group costs more samples
-than it brings groups."""
+"""Share of groups with signal that a suggested group size aims at (our choice); beyond it a larger group costs more in
+samples than it gains in groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Problems of like difficulty."""
+    """Problems of similar difficulty."""
 
     name: str
     problems: int
     belief: Beta
     low: float
     high: float
-    """90 % of the problems' pass rates lie between."""
+    """`low` and `high`: bounds of the pass rates of 90 % of the problems."""
     difficulties: tuple[float, float] | None = None
-    """The easiest and the hardest of them; None where they are not told apart by difficulty."""
+    """Lowest and highest difficulty of the problems; None if they are not divided by difficulty."""
 
 
 @dataclass(kw_only=True)
 class Preflight:
-    """Everything that was measured."""
+    """All measurements."""
 
     config: StageConfig
     rows: list[Row]
@@ -75,16 +75,16 @@ class Preflight:
     seconds: float
     findings: list[Finding]
     template: dict[str, float] = field(default_factory=dict[str, float])
-    """Nats a token of worked solutions under each way to render the prompt."""
+    """Nats per token of worked solutions, for each way to render the prompt."""
     causes: Causes = field(default_factory=Causes)
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Right samples of each problem, and those that a verifier calls right or wrong."""
+        """By problem: number of right samples, and number of samples with a verdict of right or wrong."""
         return _counts(self.rows)
 
     def shares(self) -> dict[str, float]:
-        """Problems all wrong, mixed, all right in their samples."""
+        """Return the shares of problems whose samples are all wrong, mixed, and all right."""
         counts = [*self.counts.values()]
         total = max(1, len(counts))
         wrong, right = sum(c == 0 for c, _ in counts) / total, sum(c == n for c, n in counts) / total
@@ -94,16 +94,16 @@ class Preflight:
 def preflight(
     run: RunConfig, *, problems: int = 256, samples: int | None = None, seconds: float = 120.0, model: str | None = None
 ) -> Preflight:
-    """Sample, grade, and take a step or two of the config's last rollout stage.
+    """Sample and grade problems, and take a step or two, with the config's last stage that samples.
 
     Args:
         run: the config.
-        problems: how many problems are sampled, at least one step's worth.
-        samples: of each; None: rollout.group_size.
-        seconds: no further round of sampling is begun after so many.
-        model: instead of the stage's own.
+        problems: number of problems to sample; at least those of one step are sampled.
+        samples: completions per problem; None: rollout.group_size.
+        seconds: no new round of sampling starts after this time.
+        model: model instead of the stage's own.
     Raises:
-        ConfigError: no stage samples, or its model is not there yet.
+        ConfigError: no stage samples, or its model does not exist yet.
     """
     stage = sampling_stage(run, samples, model)
     started = time.monotonic()
@@ -140,15 +140,15 @@ def preflight(
 
 
 def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, untrained: bool = False) -> StageConfig:
-    """The last stage that samples, without what a preflight does not need.
+    """Return the last stage that samples, without settings that a preflight does not need.
 
     Args:
         run: the config.
-        samples: of each problem; None: rollout.group_size.
-        model: instead of the stage's own.
-        untrained: where the stage goes on from one that is not trained yet, take the model that they begin with.
+        samples: completions per problem; None: rollout.group_size.
+        model: model instead of the stage's own.
+        untrained: if the stage continues from one that is not trained yet, use the model with which they begin.
     Raises:
-        ConfigError: no stage samples, or its model is not there yet.
+        ConfigError: no stage samples, or its model does not exist yet.
     """
     place = next(
         (i for i in reversed(range(len(run.stages))) if METHODS[run.stages[i].method].samples),
@@ -169,8 +169,8 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
         else:
             raise ConfigError(
                 "bad-value",
-                f"stage {place} goes on from the model of stage {place - 1}, which is not trained yet ({before} is not"
-                " there). Pass --model with the model that it will be like, or train that stage first.",
+                f"stage {place} continues from the model of stage {place - 1}, which is not trained yet ({before} does"
+                " not exist). Pass --model with a similar model, or train that stage first.",
             )
     refuse_no_effect(stage)
     rollout = stage.rollout if samples is None else stage.rollout.model_copy(update={"group_size": samples})
@@ -187,7 +187,7 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
 
 
 def _round(session: Session, turn: int) -> Sampled:
-    """One step's worth of groups."""
+    """Sample the groups of one step."""
     rollout = session.config.rollout
     problems_P = session.producer.problems.take(rollout.problems_per_step)
     label, seed_parts = f"preflight: round {turn + 1}", ("preflight", turn)
@@ -212,7 +212,7 @@ def _counts(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
 
 
 def _bins(rows: Sequence[Row]) -> list[Bin]:
-    """Problems by difficulty, in up to four ranges; by task where none is known."""
+    """Divide the problems by difficulty into up to four ranges; by task if no difficulty is known."""
     levels = sorted({row.difficulty for row in rows if row.difficulty is not None})
     named: dict[str, list[Row]] = {}
     for row in rows:
@@ -246,9 +246,10 @@ def _bins(rows: Sequence[Row]) -> list[Bin]:
 
 
 def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) -> dict[str, float]:
-    """Seconds of each part of a step. The update is a real one, on the sampled rows and the throwaway weights.
+    """Measure the seconds of each part of a step. The update is a real one, on the sampled rows and throwaway weights.
 
-    A step in which no group has signal skips its update: the parts are weighted with the share of rounds that had some.
+    A step in which no group has signal skips its update, so these parts are multiplied by the share of rounds with
+    signal.
     """
     config = session.config
     estimator, kl = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, KLState())
@@ -260,17 +261,17 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
     signal = [bool(select(sampled, estimator, config).kept) for sampled in rounds]
     records: list[StepRecord] = []
     for number in (-2, -1) if len(rounds) > 1 else (0, 0):
-        # a round without signal is measured on all its rows
+        # a round without signal is measured with all its rows
         rows_of = estimator if signal[number] else replace(estimator, group_relative=False)
         records.append(StepRecord(session, number % len(rounds) + 1))
         learn(session, [rounds[number]], rows_of, kl, records[-1])
     attach_updates(
         rows, map(UpdateRecord.model_validate, records[0].update_lines)
-    )  # the first update saw the weights that sampled
+    )  # the first update used the weights that sampled
     largest = max(rounds, key=lambda sampled: sampled.tokens)
     whole = replace(estimator, group_relative=False)
     if len(select(largest, estimator, config).kept) < len(select(largest, whole, config).kept):
-        # the memory is that of a step whose groups all have signal, with the optimizer's state there
+        # the peak memory is that of a step whose groups all have signal, when the optimizer's state exists
         learn(session, [largest], whole, kl, StepRecord(session, len(rounds)))
     share = sum(signal) / len(rounds)
     parts = ("logprobs", "update", "sync")
@@ -282,9 +283,9 @@ def _machine(session: Session) -> dict[str, JSON]:
 
 
 def _template_probe(session: Session) -> dict[str, float]:
-    """Nats a token of the task's worked solutions under the config's prompts and under the other ways to render them.
+    """Return the nats per token of worked solutions, for the config's prompts and the other ways to render them.
 
-    A model finds a solution far likelier behind prompts like those that it was trained on.
+    A solution is far likelier after prompts like those that the model was trained on.
     """
     tokenizer, section = session.policy.tokenizer, session.config.prompt
     problems = [p for part in session.producer.problems.parts for p in part[:TEMPLATE_PROBLEMS] if p.demonstration]
@@ -298,7 +299,7 @@ def _template_probe(session: Session) -> dict[str, float]:
         total = count = 0.0
         try:
             prompts = render(problems, tokenizer, other)
-        except ConfigError:  # the chat template refuses the system message, say
+        except ConfigError:  # for example, the chat template rejects the system message
             continue
         for problem, prompt in zip(problems, prompts, strict=True):
             answer = tokenizer(problem.demonstration, add_special_tokens=False)["input_ids"]
@@ -313,7 +314,7 @@ def _template_probe(session: Session) -> dict[str, float]:
 
 
 def sentences(done: Preflight) -> Iterator[str]:
-    """What to change, with the numbers behind it, causes before symptoms; nothing where the config will do."""
+    """Yield advice on what to change, with numbers, causes before symptoms; nothing if the config is fine."""
     rollout = done.config.rollout
     yield from template_sentences(done.causes, done.template, done.rows)
     yield from form_sentences(done.config, done.causes, done.rows)
@@ -330,7 +331,7 @@ def sentences(done: Preflight) -> Iterator[str]:
                 f"group_size={larger} would give {percent(chances[larger])} of the groups signal, {rollout.group_size}"
                 f" gives {percent(now)}: set rollout.group_size={larger} and"
                 f" rollout.problems_per_step={max(1, rollout.problems_per_step * rollout.group_size // larger)} for the"
-                " same number of samples a step."
+                " same number of samples per step."
             )
     if shares["all wrong"] > 0.8:
         yield (
@@ -339,7 +340,7 @@ def sentences(done: Preflight) -> Iterator[str]:
         )
     if shares["all right"] > 0.8:
         yield (
-            f"{percent(shares['all right'])} of the problems are solved every time: take harder"
+            f"{percent(shares['all right'])} of the problems are solved every time: use harder"
             f" ones{_one_of(done.bins, min)}."
         )
     useful = [b for b in done.bins if signal_chance(b.belief, rollout.group_size) > 2 * now and b.problems >= 8]
@@ -351,7 +352,7 @@ def sentences(done: Preflight) -> Iterator[str]:
     distinct = _distinct(done.rows)
     if distinct < 0.3:
         yield (
-            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from each"
+            f"of problems that are not always solved, only {percent(distinct)} of the completions differ from each"
             f" other: raise rollout.temperature above {rollout.temperature:g}."
         )
     for finding in done.findings:
@@ -364,7 +365,7 @@ def sentences(done: Preflight) -> Iterator[str]:
 
 
 def _one_of(bins: Sequence[Bin], pick: Callable[..., Bin]) -> str:
-    """The easiest (max) or hardest (min) problems in brackets, where there are several kinds."""
+    """Name the easiest (max) or hardest (min) problems in parentheses; "" if there is only one kind."""
     if len(bins) < 2:
         return ""
     found = pick(bins, key=lambda each: each.belief.mean)
@@ -372,7 +373,7 @@ def _one_of(bins: Sequence[Bin], pick: Callable[..., Bin]) -> str:
 
 
 def _distinct(rows: Sequence[Row]) -> float:
-    """Mean share of distinct texts among the samples of a problem that is not all right; 1 where there is none."""
+    """Return the mean share of distinct texts among the samples of problems that are not all right; 1 without any."""
     groups: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.step, row.group), []).append(row)
@@ -383,12 +384,14 @@ def _distinct(rows: Sequence[Row]) -> float:
 def problem_list(
     done: Preflight, known: Sequence[tuple[str, float | None]], *, least: float = 0.5
 ) -> list[dict[str, JSON]]:
-    """Every problem that is likely enough to have signal: {"id", "signal", "weight", ...}, for task.problems_file.
+    """Return the problems that are likely enough to have signal, as rows for task.problems_file.
 
     Args:
         done: the measurement.
         known: (id, difficulty) of all training problems.
-        least: keep a problem whose chance of signal is at least this share of the mean chance.
+        least: a problem is kept if its chance of signal is at least this share of the mean chance.
+    Returns:
+        rows {"id", "signal", "pass_rate", "samples"}.
     """
     size = done.config.rollout.group_size
     counts = done.counts
@@ -405,7 +408,7 @@ def problem_list(
 
 
 def _prior(done: Preflight, difficulty: float | None) -> Beta:
-    """The belief about problems of this difficulty: that of the nearest bin."""
+    """Return the distribution of pass rates at this difficulty: that of the nearest bin, or of all problems."""
     near = [
         (max(b.difficulties[0] - difficulty, difficulty - b.difficulties[1], 0.0), b.belief)
         for b in done.bins
@@ -415,7 +418,7 @@ def _prior(done: Preflight, difficulty: float | None) -> Beta:
 
 
 def to_json(done: Preflight) -> dict[str, Any]:
-    """Everything as one JSON object."""
+    """Return the measurements, advice and findings as a JSON object."""
     lengths = sorted(row.tokens for row in done.rows)
     ungraded = [row for row in done.rows if row.reward is None]
     no_answer = [row for row in done.rows if row.outcome == "no_answer"]
@@ -467,5 +470,5 @@ def to_json(done: Preflight) -> dict[str, Any]:
 
 
 def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
-    """One JSON line a problem."""
+    """Write one JSON line per problem."""
     write_text(path, "".join(json_line(row) + "\n" for row in rows))

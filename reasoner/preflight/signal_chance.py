@@ -1,4 +1,4 @@
-"""The chance that a group has signal, from a Beta fit of solve rates."""
+"""The chance that a group has signal, from a Beta distribution fitted to solve rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Beta(NamedTuple):
-    """A distribution of pass rates."""
+    """Beta distribution of pass rates."""
 
     a: float
     b: float
@@ -19,7 +19,7 @@ class Beta(NamedTuple):
         return self.a / (self.a + self.b)
 
     def quantile(self, share: float) -> float:
-        """By bisection on the distribution function, which the sum over a grid gives to about 1e-3."""
+        """Return a quantile, to about 1e-3, from the distribution function summed over a grid."""
         grid = [(i + 0.5) / 4096 for i in range(4096)]
         logs = [(self.a - 1) * math.log(x) + (self.b - 1) * math.log1p(-x) for x in grid]
         top = max(logs)
@@ -33,7 +33,7 @@ class Beta(NamedTuple):
 
 
 def signal_chance(belief: Beta, group_size: int) -> float:
-    """Chance that G samples of a problem of unknown pass rate have differing rewards: 1 - E[p^G] - E[(1 - p)^G].
+    """Return the chance that G samples of a problem have differing rewards: 1 - E[p^G] - E[(1 - p)^G], p from `belief`.
 
     Example:
         >>> round(signal_chance(Beta(1, 1), 8), 4)
@@ -49,7 +49,7 @@ def signal_chance(belief: Beta, group_size: int) -> float:
 
 
 def fitted(counts: Sequence[tuple[int, int]]) -> Beta:
-    """A Beta over problems' pass rates from (right, samples) of each, by the moments of the beta-binomial.
+    """Fit a Beta to problems' pass rates from (right, samples) of each, by the moments of the beta-binomial.
 
     Example:
         >>> fitted([(0, 8), (8, 8), (4, 8), (4, 8)]).mean
@@ -62,7 +62,7 @@ def fitted(counts: Sequence[tuple[int, int]]) -> Beta:
     pairs = [(c, n) for c, n in counts if n > 1]
     if len(pairs) < 2:
         return Beta(2 * mean, 2 * (1 - mean))
-    # E[c (c - 1) / (n (n - 1))] = E[p^2], without the binomial's own spread
+    # E[c (c - 1) / (n (n - 1))] = E[p^2], which excludes the binomial's own spread
     second = sum(c * (c - 1) / (n * (n - 1)) for c, n in pairs) / len(pairs)
     variance = max(second - mean * mean, 1e-4 * mean * (1 - mean))
     strength = min(max(mean * (1 - mean) / variance - 1, 0.05), 200.0)

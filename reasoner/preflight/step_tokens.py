@@ -1,4 +1,4 @@
-"""Tokens of a step's rows, as far as the model's tokenizer and the data lie on this disk. Nothing is downloaded."""
+"""Token counts of a step's rows, if the model's tokenizer and the data are on this disk. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from tasks.inputs import is_local
 from tasks.registry import get_task
 
 LOOKED_AT = 64
-"""Rows or problems of each source."""
+"""Number of rows or problems read from each source."""
 NO_LIMIT = 1 << 40
 
 
 def step_tokens(stage: StageConfig) -> StepTokens | None:
-    """Tokens that a step's update runs, at most where completions are sampled; None where that cannot be known here.
+    """Count the tokens of a step's update (the maximum, if completions are sampled); None if this is unknown here.
 
     Raises:
-        ConfigError: the chat template refuses a problem's prompt.
+        ConfigError: the chat template rejects a problem's prompt.
     """
     if stage.model.path is None or not Path(stage.model.path).is_dir():
         return None
@@ -49,11 +49,11 @@ def step_tokens(stage: StageConfig) -> StepTokens | None:
             return StepTokens(0, stage_rows(stage) * statistics.fmean(_pairs(stage)))
         return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
     except (TaskError, UnusableRow, OSError, ValueError):
-        return None  # whoever needs it says what is wrong with it
+        return None  # the code that needs the data reports the error
 
 
 def stage_rows(stage: StageConfig) -> int:
-    """Demonstrations or pairs of a step."""
+    """Return the number of demonstrations or pairs of a step."""
     match stage.method:
         case "sft":
             return stage.sft.rows_per_step
@@ -67,7 +67,7 @@ def _sampled(stage: StageConfig) -> StepTokens:
     rollout = stage.rollout
     longest = max(len(prompt.ids) for prompt in render(_problems(stage), _tokenizer(stage), stage.prompt))
     rows = rollout.problems_per_step * rollout.group_size
-    # a line without padding holds the prompt of a group once
+    # without padding, the prompt of a group appears once
     prompts = rows if stage.batch.layout == "padded" else rollout.problems_per_step
     return StepTokens(longest, prompts * longest + rows * rollout.max_tokens)
 
@@ -107,7 +107,7 @@ def _problems(stage: StageConfig) -> list[Problem]:
 
 
 def _is_here(section: TaskSection) -> bool:
-    """Whether a task makes its problems, or reads them from this disk."""
+    """Return True if a task generates its problems, or reads them from this disk."""
     path = section.options.get("path")
     if isinstance(path, str | list):
         return all(isinstance(one, str) and is_local(one) for one in (path if isinstance(path, list) else [path]))

@@ -1,1 +1,1 @@
-"""Finished runs compared, graded again and audited (without torch)."""
+"""Comparison, regrading and audit of finished runs (without torch)."""

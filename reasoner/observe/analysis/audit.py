@@ -1,6 +1,7 @@
-"""Is the reward being gamed? Rewarded rollouts graded by a verifier that did not train on them.
+"""Audit for reward hacking: rewarded rollouts are graded by a verifier that training did not use.
 
-Evidence, not prophecy: what is reported is where two verifiers disagree, over time, with the rollouts.
+It reports where the two verifiers disagree, over time, with the rollouts. This is evidence of reward hacking, not
+proof.
 """
 
 from __future__ import annotations
@@ -24,32 +25,33 @@ from verifiers.registry import verifier_class
 from verifiers.stats import wilson_interval
 
 ALLOWED = 0.02
-"""Share of rewarded rollouts that two sound verifiers may see differently: `math` and Math-Verify differ on one to two
-in a hundred of real model outputs (benchmarks/math_verifier.py)."""
+"""Share of rewarded rollouts on which two sound verifiers may disagree: `math` and Math-Verify differ on one to two in
+a hundred of real model outputs (benchmarks/math_verifier.py)."""
 
 
 class Explained(NamedTuple):
-    """One stage with everything that is said of it."""
+    """A stage, its findings and its audited rollouts."""
 
     history: History
     findings: list[Finding]
-    """The audit's among them."""
+    """Findings of the rules and of the audit."""
     graded: list[Regraded]
-    """Rewarded rollouts with the held-out verdict."""
+    """Rewarded rollouts with the verdict of the held-out verifier."""
 
 
 def explain_and_audit(run: Path, *, sample: int = 200, verifier: str | None = None) -> list[Explained]:
-    """Every stage of a run with its findings and those of the audit.
+    """Return every stage of a run with the findings of the rules and of the audit.
 
     Args:
         run: a run folder or one of its stages.
         sample: rewarded rollouts of each stage that a held-out verifier grades; 0: none.
-        verifier: that verifier; None: a stricter one for the task.
+        verifier: name of the held-out verifier; None: a stricter one for the task.
     Raises:
         RunError: there is no run in that folder.
+        VerifierError: there is no such verifier.
     """
     if verifier is not None:
-        get_verifier(verifier)  # a name that leads nowhere is said, whether or not there is something to grade
+        get_verifier(verifier)  # an unknown name is an error even if there is nothing to grade
     stages: list[Explained] = []
     for history, found in explain(run):
         graded = audited(history, sample=sample, verifier=verifier)
@@ -59,7 +61,7 @@ def explain_and_audit(run: Path, *, sample: int = 200, verifier: str | None = No
 
 
 def held_out_for(row: Row) -> str | None:
-    """The name of a verifier that grades such a reference in another way, where there is one."""
+    """Return the name of a verifier that grades the row's reference differently; None if there is none."""
     if not isinstance(row.reference, str):
         return None
     own = row.decider[0].rpartition(":")[2]
@@ -67,10 +69,11 @@ def held_out_for(row: Row) -> str | None:
 
 
 def audited(history: History, *, sample: int, verifier: str | None = None) -> list[Regraded]:
-    """Up to `sample` rewarded rollouts, spread over the run, with the held-out verdict.
+    """Grade up to `sample` rewarded rollouts, spread over the run, with the held-out verifier.
 
-    Where a verifier speaks in degrees (a reward model, a rubric), no answer is right or wrong: nothing is chosen by
-    itself. The held-out verifier reads answers by the options of the one that decided, as far as it has them.
+    Without a named verifier, tasks whose rewards are degrees (from a reward model or a rubric) are left out, because
+    they have no right or wrong answers. The held-out verifier gets those reading options (READING) of the original one
+    that it has.
     """
     degrees = {(row.task, row.verifier) for row in history.graded if row.outcome in ("scored", "partial")}
     rewarded = [
@@ -94,17 +97,20 @@ def audited(history: History, *, sample: int, verifier: str | None = None) -> li
 
 
 def _reading(row: Row, verifier: str) -> dict[str, JSON]:
-    """The options of the row's own verifier that say how answers are read, where `verifier` has them too."""
+    """Return the options of the row's own verifier that control how answers are read and that `verifier` has too."""
     given, known = row.decider[1], inspect.signature(verifier_class(verifier)).parameters
     return {name: given[name] for name in READING if name in given and name in known}
 
 
 READING = ("forms", "lenient")
-"""Options of verifiers that say where in a text its answer stands."""
+"""Verifier options that control where the answer in a text is looked for."""
 
 
 def _read_otherwise(item: Regraded) -> bool:
-    """Whether the held-out verifier only found no answer where the training verifier read the reference itself."""
+    """Return True if the held-out verifier found no answer, although the first one read it plausibly.
+
+    That is, the first verifier is lenient, or the answer it read equals the reference.
+    """
     row = item.row
     lenient = row.decider[1].get("lenient") is True
     same = str(row.answer).strip() == str(row.reference).strip()
@@ -112,11 +118,14 @@ def _read_otherwise(item: Regraded) -> bool:
 
 
 def audit_findings(done: Sequence[Regraded], *, chosen: bool = False) -> list[Finding]:
-    """At most one finding: the held-out verifier rejects more of the rewarded rollouts than two verifiers may differ.
+    """Return at most one finding: the held-out verifier rejects too many of the rewarded rollouts.
+
+    That is, the 95 % interval of their share begins at ALLOWED or above (0.5 for `exact`, unless the user chose it).
+    If it only finds no answer in too many of them, the finding is that it is stricter.
 
     Args:
-        done: of `audited`.
-        chosen: the held-out verifier was named by the user.
+        done: rollouts graded by `audited`.
+        chosen: True if the user named the held-out verifier.
     """
     graded = [item for item in done if item.verdict.quality is not None]
     if not graded:
@@ -125,7 +134,7 @@ def audit_findings(done: Sequence[Regraded], *, chosen: bool = False) -> list[Fi
     refused = [item for item in graded if _refuses(item)]
     unread = [item for item in refused if _read_otherwise(item)]
     rejected = [item for item in refused if not _read_otherwise(item)]
-    strict = name == "exact" and not chosen  # differs on every equal form: tells only of answers that share nothing
+    strict = name == "exact" and not chosen  # rejects every other form of an answer, so only a large share counts
     allowed = 0.5 if strict else ALLOWED
     if wilson_interval(len(rejected), len(graded)).low >= allowed:
         return [_gap(rejected, graded, strict=strict)]
@@ -154,14 +163,14 @@ def _gap(rejected: Sequence[Regraded], graded: Sequence[Regraded], *, strict: bo
         title=f"A held-out verifier ({name}) rejects {percent(share)} of the rollouts that count as right: the reward"
         f" may be gamed",
         evidence=(f"{len(rejected)} of {len(graded)} sampled; over time {over_time(graded)}", *_examples(rejected)),
-        change="read them in `reasoner report RUN`; where the training verifier is wrong, tighten it and"
+        change="read them in `reasoner report RUN`; if the training verifier is wrong, tighten it and"
         " `reasoner rescore RUN --verifier NAME`.",
         rollouts=places([item.row for item in rejected]),
     )
 
 
 def _stricter(unread: Sequence[Regraded], graded: Sequence[Regraded]) -> Finding:
-    """The two verifiers look for the answer in other places; they do not disagree on what it is."""
+    """Return the finding that the two verifiers look for the answer in different places, without disagreeing on it."""
     share, name = len(unread) / len(graded), graded[0].verdict.verifier
     own, options = unread[0].row.decider
     lenient = "; lenient: true" if options.get("lenient") else ""
@@ -169,7 +178,7 @@ def _stricter(unread: Sequence[Regraded], graded: Sequence[Regraded]) -> Finding
         code="held-out-stricter",
         level=Level.NOTE,
         cost=0.0,
-        title=f"The held-out verifier ({name}) is stricter on where an answer stands: it finds none in"
+        title=f"The held-out verifier ({name}) is stricter about the place of an answer: it finds none in"
         f" {percent(share)} of the rollouts in which {own} reads the right one",
         evidence=(
             f"{len(unread)} of {len(graded)} sampled: a difference of reading ({own}{lenient}), no sign of gaming",
@@ -182,6 +191,6 @@ def _stricter(unread: Sequence[Regraded], graded: Sequence[Regraded]) -> Finding
 
 
 def over_time(done: Sequence[Regraded]) -> str:
-    """Rejected shares in the thirds of the audited rollouts."""
+    """Return the share rejected in each third of the audited rollouts, as text."""
     flags = np.asarray([_refuses(item) for item in done], dtype=np.float64)
     return " -> ".join(percent(float(part.mean())) for part in np.array_split(flags, min(3, len(flags))))

@@ -1,4 +1,4 @@
-"""Are two runs better, worse, or the same within noise? The same problems, paired.
+"""Paired comparison of runs on the same problems: better, worse, or no difference within noise.
 
 Letters: P problems.
 """
@@ -21,36 +21,36 @@ from verifiers import JSON
 
 RESAMPLES = 10_000
 EXACT_PAIRS = 16
-"""Up to so many unequal pairs every sign is tried (65,536); beyond, as many are drawn at random."""
+"""With up to this many unequal pairs all sign patterns are tried (65,536); with more, random ones are drawn."""
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """b against a on the problems that both have."""
+    """Comparison of run b with run a on their common problems."""
 
     a: str
     b: str
     problems: int
     only_a: int
     only_b: int
-    """Problems that the other does not have: left out."""
+    """Problems missing in the other run; not compared."""
     unequal: int
-    """Problems with another value in b than in a."""
+    """Problems with different values in a and b."""
     mean_a: float
     mean_b: float
     difference: float
     """mean_b - mean_a."""
     low: float
     high: float
-    """95 % interval of the difference: bootstrap over problems."""
+    """95 % interval of the difference, by bootstrap over problems."""
     p: float
-    """Exact two-sided test that the pairs are exchangeable, adjusted for the number of comparisons (Holm)."""
+    """Exact two-sided p-value that the pairs are exchangeable, adjusted for the number of comparisons (Holm)."""
     test: str
 
     @property
     def verdict(self) -> str:
-        """better, worse, no difference (within noise), or identical."""
+        """The result as text: "better", "worse", "no difference within noise", or that all values are equal."""
         if self.unequal == 0:
             return "no difference: every problem has the same value"
         if self.p < 0.05 and (self.low > 0 or self.high < 0):
@@ -58,15 +58,16 @@ class Comparison:
         return "no difference within noise"
 
     def to_json(self) -> dict[str, JSON]:
-        """As one JSON object."""
+        """Return the comparison as a JSON object."""
         return {name: getattr(self, name) for name in self.__slots__} | {"verdict": self.verdict}
 
 
 def paired_interval(differences_P: Sequence[float], *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap over problems, widened for small samples.
+    """Return a percentile-bootstrap interval of the mean over problems, widened for small samples.
 
     The percentiles are those of Hesterberg's expanded interval (The American Statistician 69(4), 2015, section 5.2):
-    alpha / 2 becomes Phi(-sqrt(n / (n - 1)) t_{alpha/2, n-1}), without which intervals of 20 problems are 5 % narrow.
+    alpha / 2 becomes Phi(-sqrt(n / (n - 1)) t_{alpha/2, n-1}). Without it, intervals over 20 problems are 5 % too
+    narrow.
 
     Example:
         >>> paired_interval([0.0] * 10)
@@ -80,7 +81,7 @@ def paired_interval(differences_P: Sequence[float], *, confidence: float = 0.95,
     tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_quantile(0.5 + confidence / 2, n - 1))
     generator = np.random.default_rng(seed)
     distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= 32:  # the same draws, by how often each value comes: thousands of problems cost nothing
+    if len(distinct) <= 32:  # equivalent draws of how often each value occurs, which is fast for many problems
         draws = generator.multinomial(n, counts / n, size=RESAMPLES)
         means = draws @ distinct / n
     else:
@@ -92,9 +93,9 @@ def paired_interval(differences_P: Sequence[float], *, confidence: float = 0.95,
 
 
 def student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t: Cornish-Fisher expansion about the normal (Abramowitz and Stegun 26.7.5).
+    """Return a quantile of Student's t by the Cornish-Fisher expansion about the normal (Abramowitz and Stegun 26.7.5).
 
-    Within 0.1 % at 0.975 from 5 degrees of freedom on.
+    The error is within 0.1 % at 0.975 from 5 degrees of freedom on.
 
     Example:
         >>> round(student_quantile(0.975, 19), 3)
@@ -112,7 +113,9 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided McNemar test: the chance under Binomial(gained + lost, 1/2) of a split at least as uneven.
+    """Return the p-value of McNemar's exact two-sided test: P(a split at least as uneven) under Binomial(n, 1/2).
+
+    n is gained + lost, the number of problems solved in only one of the two runs.
 
     McNemar 1947; the exact form is the sign test on the discordant pairs.
 
@@ -128,10 +131,10 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def sign_flip_test(differences_P: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided permutation test of paired differences: their signs are exchangeable where nothing differs.
+    """Return the p-value of a two-sided permutation test, in which the signs of paired differences are exchangeable.
 
-    Every sign up to EXACT_PAIRS unequal pairs; beyond, RESAMPLES random ones, with the observed one counted
-    (Phipson and Smyth 2010), so that the p-value is never 0.
+    Up to EXACT_PAIRS unequal pairs, all sign patterns are tried. With more, RESAMPLES random ones are drawn and the
+    observed one is counted too (Phipson and Smyth 2010), so that the p-value is never 0.
 
     Example:
         >>> sign_flip_test([0.5, 0.25, 0.25])
@@ -152,7 +155,7 @@ def sign_flip_test(differences_P: Sequence[float], *, seed: int = 0) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number (Holm 1979).
+    """Adjust p-values for their number (Holm 1979).
 
     Example:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
@@ -182,10 +185,13 @@ def problem_values(rows: Sequence[Row], metric: str) -> dict[str, float]:
 
 
 def evaluated_rows(path: Path, *, step: int | None) -> list[Row]:
-    """Completions of the last evaluation (or that after `step`) of a run, a stage, or a folder of `reasoner eval`.
+    """Return the completions of the last evaluation, or of the one after `step`.
 
+    Args:
+        path: a run, a stage, or an output folder of `reasoner eval`.
+        step: training step of the evaluation; None: the last evaluation.
     Raises:
-        RunError: there is none.
+        RunError: there is no evaluation, or none after that step.
     """
     if (path / "eval_rollouts.jsonl").is_file() and not (path / "config.yaml").is_file():
         rows = [*lines(path / "eval_rollouts.jsonl", like=row_of)]
@@ -194,7 +200,7 @@ def evaluated_rows(path: Path, *, step: int | None) -> list[Row]:
         rows = next((history.eval_rows for history in reversed(histories) if history.eval_rows), [])
     if not rows:
         raise RunError(
-            f"{path} must hold an evaluation; it has none. Set eval.problems, or run"
+            f"{path} must contain an evaluation; it has none. Set eval.problems, or run"
             " `reasoner eval MODEL --task TASK --output FOLDER`."
         )
     known = sorted({row.step for row in rows})
@@ -205,10 +211,10 @@ def evaluated_rows(path: Path, *, step: int | None) -> list[Row]:
 
 
 def trained_rows(path: Path, *, last_share: float = 0.25) -> list[Row]:
-    """Training rollouts of a run's last steps.
+    """Return the training rollouts of a run's last quarter of steps (`last_share`).
 
     Raises:
-        RunError: there is none.
+        RunError: there are none.
     """
     histories: list[History] = [read_history(folder) for folder in stage_folders(path)]
     history = next((history for history in reversed(histories) if history.rows), None)
@@ -219,10 +225,10 @@ def trained_rows(path: Path, *, last_share: float = 0.25) -> list[Row]:
 
 
 def compare(values: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
-    """Every run against the first, on the problems that both have.
+    """Compare every run with the first, on the problems that both have.
 
     Raises:
-        RunError: two runs share no problem.
+        RunError: two runs have no common problem.
     """
     (base, first), *others = values.items()
     raw = [_compare(base, first, name, other) for name, other in others]
@@ -239,7 +245,7 @@ def _with_p(comparison: Comparison, p: float) -> Comparison:
 def _compare(base: str, first: Mapping[str, float], name: str, other: Mapping[str, float]) -> Comparison:
     shared = [problem for problem in first if problem in other]
     if not shared:
-        raise RunError(f"{base} and {name} must share problems; they share none. Evaluate both on the same task.")
+        raise RunError(f"{base} and {name} must have common problems; they have none. Evaluate both on the same task.")
     a, b = ([values[problem] for problem in shared] for values in (first, other))
     differences = [y - x for x, y in zip(a, b, strict=True)]
     binary = set(a) | set(b) <= {0.0, 1.0}

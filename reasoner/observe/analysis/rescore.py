@@ -1,4 +1,4 @@
-"""Stored rollouts graded again with a changed or another verifier: what would have been different. Needs no GPU.
+"""Regrading of stored rollouts with a changed or different verifier, and its effect on rewards. Needs no GPU.
 
 Letters: G group.
 """
@@ -28,24 +28,24 @@ from verifiers.row_choice import Choice, RowGraders
 
 
 class Regraded(NamedTuple):
-    """One rollout with its old and new verdict."""
+    """A rollout with its old and new verdict."""
 
     row: Row
     verdict: Verdict
 
     @property
     def before(self) -> float | None:
-        """The reward that the run used."""
+        """The reward that the run used; None if it was not graded."""
         return self.row.reward
 
     @property
     def after(self) -> float | None:
-        """The reward that it would have used: the new verdict's, with the same shaping."""
+        """The reward by the new verdict, with the same shaping; None if it was not graded."""
         return None if self.verdict.reward is None else self.verdict.reward + self.row.shaping
 
     @property
     def changed(self) -> bool:
-        """Whether the reward differs, exactly."""
+        """True if the two rewards are not exactly equal."""
         return self.before != self.after
 
 
@@ -63,14 +63,14 @@ def regrade(
 
     Args:
         rows: stored rollouts.
-        config: of their run; its grading limits hold again.
-        verifier: None: the one that each row names.
-        options: of that verifier.
-        any_row: rows may name files, modules and URLs as verifiers, and set what runs on this machine.
-        workers: grading processes.
+        config: config of their run; its grading limits apply again.
+        verifier: name of a verifier; None: the one that each row names.
+        options: options of that verifier.
+        any_row: True allows rows to name files, modules and URLs as verifiers, and to set limits and the sandbox.
+        workers: number of grading processes.
         on_progress: called with the number of graded rows.
     Raises:
-        RowRefused: a row asks for what rows may not.
+        RowRefused: a row names something that rows may not.
     """
     graders = RowGraders(verifier, options) if verifier else graders_of(config, any_row=any_row)
     requests = [_request(row, graders, own=verifier is None) for row in rows]
@@ -93,35 +93,35 @@ def _request(row: Row, graders: RowGraders, *, own: bool) -> GradingRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescore:
-    """Rewards and advantages of a run with the old and with the new verdicts."""
+    """Rewards and advantages of a run by the old and by the new verdicts."""
 
     rollouts: int
     changed: int
-    """Rollouts with another reward."""
+    """Rollouts with a different reward."""
     outcomes: Mapping[tuple[str, str], int]
-    """(old, new) outcome to count, where they differ."""
+    """(old, new) outcome to count, for the rollouts where they differ."""
     reward_before: float
     reward_after: float
-    """Means over graded rollouts."""
+    """Mean rewards over the graded rollouts, by the old and by the new verdicts."""
     groups: int
     signal_lost: int
-    """Groups that had an advantage other than 0 and would have none."""
+    """Groups with a nonzero advantage before and none after."""
     signal_gained: int
     advantages_changed: int
     """Rollouts whose advantage differs by more than 1e-6."""
     advantages_reversed: int
-    """Rollouts whose advantage has the other sign."""
+    """Rollouts whose advantage changes its sign."""
     advantages_note: str | None
-    """How the advantages here differ from the run's own, as a sentence; None where they do not."""
+    """Sentence on how the advantages here differ from the run's own; None if they do not."""
 
     def to_json(self) -> dict[str, JSON]:
-        """As one JSON object."""
+        """Return the record as a JSON object."""
         outcomes: dict[str, JSON] = {f"{old} -> {new}": n for (old, new), n in sorted(self.outcomes.items())}
         return {name: getattr(self, name) for name in self.__slots__} | {"outcomes": outcomes}
 
 
 def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
-    """Rewards, advantages and group filters, before and after."""
+    """Compute rewards, advantages and group filters by the old and by the new verdicts."""
     groups: dict[tuple[int, int], list[Regraded]] = {}
     for item in done:
         groups.setdefault((item.row.step, item.row.group), []).append(item)
@@ -153,10 +153,10 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
 
 
 def learned_rewards(group_G: Sequence[Regraded], algorithm: AlgorithmSection, *, after: bool) -> list[float | None]:
-    """[G] what the run's estimator compares, by the stored verdicts or the new ones; None where ungraded.
+    """Return, [G], the values that the run's estimator compares, by the old or new verdicts; None if ungraded.
 
-    The rewards; with algorithm.normalize_components their components as GDPO adds them; for rejection without a
-    threshold how right the answers are.
+    These are the rewards. With algorithm.normalize_components they are the components as GDPO adds them; for rejection
+    without a threshold they are the verdicts' quality (1: right). Shaping is added in each case.
     """
     found: list[float | None] = [item.after if after else item.before for item in group_G]
     graded = [place for place, reward in enumerate(found) if reward is not None]
@@ -164,23 +164,23 @@ def learned_rewards(group_G: Sequence[Regraded], algorithm: AlgorithmSection, *,
     shaping = {place: group_G[place].row.shaping for place in graded}
     if algorithm.normalize_components and graded:
         terms = [
-            terms_of((found[at] or 0.0) - shaping[at], components=said.components, weights=said.weights)
-            for at, said in verdicts.items()
+            terms_of((found[at] or 0.0) - shaping[at], components=verdict.components, weights=verdict.weights)
+            for at, verdict in verdicts.items()
         ]
         for at, value in zip(graded, normalized_sums(terms), strict=True):
             found[at] = value + shaping[at]
     elif algorithm.advantage == "rejection" and algorithm.advantage_options.get("threshold") is None:
-        for at, said in verdicts.items():
-            found[at] = (said.quality or 0.0) + shaping[at]
+        for at, verdict in verdicts.items():
+            found[at] = (verdict.quality or 0.0) + shaping[at]
     return found
 
 
 def advantages(rewards_G: Sequence[float | None], algorithm: AlgorithmSection) -> list[float]:
-    """[G] advantages by the run's estimator, or by the one that `advantages_note` names; 0 where ungraded.
+    """Return, [G], the advantages by the run's estimator, or by the one in `advantages_note`; 0 if ungraded.
 
     Args:
-        rewards_G: of `learned_rewards`.
-        algorithm: of the run.
+        rewards_G: from `learned_rewards`.
+        algorithm: the run's section.
     """
     graded = [reward for reward in rewards_G if reward is not None]
     if not graded:
@@ -195,19 +195,19 @@ def advantages(rewards_G: Sequence[float | None], algorithm: AlgorithmSection) -
 
 
 def advantages_note(algorithm: AlgorithmSection) -> str | None:
-    """Say how the advantages that are compared here differ from those that the run learned from."""
+    """Describe how the advantages compared here differ from those of the run; None if they do not."""
     if algorithm.advantage not in GROUP_ADVANTAGES:
         return (
             f"algorithm.advantage {algorithm.advantage!r} needs more than the rewards of a group: the advantages"
             " compared here are rewards minus their group's mean."
         )
     if algorithm.kl_in == "reward" and algorithm.kl_coef > 0:
-        return "The advantages compared here leave out the KL that algorithm.kl_in takes off the rewards."
+        return "The advantages compared here leave out the KL that algorithm.kl_in subtracts from the rewards."
     return None
 
 
 def changed_rows(done: Sequence[Regraded]) -> list[dict[str, Any]]:
-    """One JSON row per rollout whose reward or outcome differs, the largest change first."""
+    """Return a JSON row for each rollout whose reward or outcome differs, the largest change first."""
 
     def size(item: Regraded) -> float:
         return abs((item.after or 0.0) - (item.before or 0.0))
@@ -229,10 +229,10 @@ def changed_rows(done: Sequence[Regraded]) -> list[dict[str, Any]]:
 
 
 def stage_with_rollouts(run: Path) -> History:
-    """The last stage of a run that has rollouts.
+    """Return the last stage of a run that has rollouts.
 
     Raises:
-        RunError: none has.
+        RunError: no stage has any.
     """
     for folder in reversed(stage_folders(run)):
         history = read_history(folder)

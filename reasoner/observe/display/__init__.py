@@ -1,1 +1,1 @@
-"""The terminal during a run."""
+"""Terminal output during a run."""

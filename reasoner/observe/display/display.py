@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: the live view on a terminal, plain lines elsewhere."""
+"""Output for the user during a run: the live view in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Prints one line a step; on a terminal it draws the live view and a progress bar for what takes long instead."""
+    """Printer of a run's progress: one line per step; in a terminal a live view and progress bars for long tasks."""
 
     def __init__(self, config: StageConfig, console: Console | None = None) -> None:
         self._config = config
@@ -61,13 +61,13 @@ class Display:
         self._progress = None
 
     def watch(self, run: RunFolder) -> None:
-        """Read along with what the run writes: for the live view, and to warn of what `explain` would say."""
+        """Follow the run's records, for the live view and for warnings by the rules of `explain`."""
         self._watch = Watch(self._config)
         run.listener = self._watch.heard
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar that is gone when it is full; the yielded function takes the number done."""
+        """Show a progress bar during the block; the yielded function takes the number of items done."""
         if self._progress is None:
             yield lambda done: None
             return
@@ -80,7 +80,7 @@ class Display:
 
     @contextmanager
     def busy(self, label: str) -> Iterator[None]:
-        """Show on a terminal that something of unknown length goes on, until the block ends."""
+        """Show in a terminal that a task of unknown length is running, until the block ends."""
         if self._progress is None:
             yield
             return
@@ -91,11 +91,11 @@ class Display:
             self._progress.remove_task(task)
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print a line."""
         self._console.print(text, markup=False)
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One step: a line, and the view."""
+        """Show the metrics of a step: in the live view, or as a line."""
         if self._watch is not None:
             self._view.metrics, self._view.rollouts = self._watch.metrics, self._watch.last_rows
             for finding in self._watch.look(step):
@@ -129,14 +129,14 @@ class Display:
         self.note("  ".join(parts))
 
     def _signal(self, metrics: Mapping[str, float]) -> str:
-        """The share of the sampling that the update learns from; empty where every rollout counts."""
+        """Return the share of samples that the update learns from, as text; "" if every rollout counts."""
         if traits_of(self._config.algorithm.advantage).baseline is None:
             accepted = metrics.get("groups/rows_acting", 0.0) / max(1.0, metrics.get("groups/rows_kept", 0.0))
             return f"accepted {percent(accepted)}"
         return f"signal {percent(metrics['groups/signal'])}" if self._config.rollout.group_size > 1 else ""
 
     def evaluation(self, step: int, result: EvalResult) -> None:
-        """One evaluation in a line, and with several sets one more for each of them."""
+        """Print an evaluation: its metrics with intervals, and with several sets one more line for each of them."""
         extra = f"  ungraded {result.ungraded}" if result.ungraded else ""
         lines = [
             "  ".join([*label, *(f"{n} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for n, e in estimates.items())])

@@ -1,4 +1,4 @@
-"""The live view of a run on a terminal: its main metrics with their curves, and rollouts at the press of a key."""
+"""The live view of a run in a terminal: its main metrics with curves, and single rollouts by key."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from reasoner.storage.history import Row
 
 TIME_PARTS = ("generation", "grading_wait", "logprobs", "update", "sync")
-"""Parts of a step, in the order in which they are shown."""
+"""Parts of a step, in display order."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE = 32
-"""Steps in a curve."""
+"""Number of steps in a curve."""
 KEYS = {"b": "best rollout", "w": "worst rollout", "n": "next", "q": "hide"}
 
 
 @dataclass
 class View:
-    """What is shown; a renderable."""
+    """Content of the live view, as a rich renderable."""
 
     steps: int
     metrics: Sequence[Mapping[str, float | None]] = ()
-    """Every step so far."""
+    """Metrics of every step so far."""
     rollouts: Sequence[Row] = ()
-    """Of the last step."""
+    """Rollouts of the last step."""
     warnings: list[str] = field(default_factory=list[str])
     show: str = ""
-    """"best", "worst" or nothing."""
+    """"best", "worst" or empty: the rollout that is shown."""
     index: int = 0
 
     def press(self, key: str) -> None:
-        """One key of the person who watches."""
+        """Handle a key: b and w show the best and worst rollout, n or space the next, q or Esc hides it."""
         if key in "bw":
             wanted = "best" if key == "b" else "worst"
             self.show, self.index = (wanted, 0)
@@ -98,7 +98,7 @@ class View:
 
 
 def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, str]]:
-    """(name, value, metric of the curve) of each line."""
+    """Yield (name, value, metric of the curve) for each line of the view."""
 
     def get(name: str) -> float:
         value = last.get(name)
@@ -140,7 +140,7 @@ REWARD = frozenset({"reward/mean", "reward/std", "reward/pass_rate"})
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """Values as a row of blocks, the smallest lowest.
+    """Draw values as a row of block characters whose height grows with the value; a missing value is a space.
 
     Example:
         >>> sparkline([0.0, 0.5, 1.0, None])
@@ -157,7 +157,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """1:02:03 or 02:03.
+    """Format seconds as 1:02:03 or 02:03.
 
     Example:
         >>> clock(3723), clock(65.4)
@@ -169,12 +169,12 @@ def clock(seconds: float) -> str:
 
 
 def tail(text: str, size: int) -> str:
-    """The end of a text."""
+    """Return the last `size` characters of a text, after "..." if it is longer."""
     return text if len(text) <= size else "..." + text[-size:]
 
 
 class Keys:
-    """Single keys from the terminal, while a block lasts; nothing where standard input is not one."""
+    """Reader of single keys from the terminal during a block; reads nothing if standard input is not a terminal."""
 
     def __init__(self, pressed: Callable[[str], None]) -> None:
         self._pressed = pressed
@@ -189,7 +189,7 @@ class Keys:
         import tty
 
         self._before = termios.tcgetattr(sys.stdin)
-        tty.setcbreak(sys.stdin.fileno())  # Ctrl-C keeps its meaning
+        tty.setcbreak(sys.stdin.fileno())  # in this mode Ctrl-C still interrupts
         self._thread = threading.Thread(target=self._read, name="keys", daemon=True)
         self._thread.start()
         return self

@@ -1,4 +1,4 @@
-"""`reasoner explain`: what is going wrong in a run, in sentences, the costliest first."""
+"""`reasoner explain`: problems of a run as sentences, the costliest first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
 
 
 def findings(history: History) -> list[Finding]:
-    """What every rule finds in one stage's records, the costliest first, one finding a code."""
+    """Apply every rule to the records of a stage; return one finding per code, the costliest first."""
     found: dict[str, Finding] = {}
     for rule in RULES:
         for finding in rule(history):
@@ -43,7 +43,7 @@ def findings(history: History) -> list[Finding]:
 
 
 def explain(run: Path) -> list[tuple[History, list[Finding]]]:
-    """Every stage of a run with its findings.
+    """Return every stage of a run with its findings.
 
     Raises:
         RunError: there is no run in that folder.

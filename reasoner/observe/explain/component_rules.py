@@ -1,4 +1,4 @@
-"""The parts of a composed reward: one that rises alone, and one that counts for more than the right answer."""
+"""Rules on composed rewards: a component that rises alone, and one that counts for more than the right answer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reasoner.storage.history import History, Row
 from verifiers.stats import wilson_interval
 
 OUTWEIGHS = 3.0
-"""Spread of a component within groups over that of the one that says what is right: beyond it nine tenths of the
-variance of the rewards that are compared is the component's (ours)."""
+"""Weighted spread of a component within groups, divided by that of the deciding component. At this ratio nine tenths
+of the variance of the compared rewards come from the component (our choice)."""
 REVERSED = 0.05
-"""Share of the pairs of a right and a wrong answer to one problem in which the wrong one earns more (ours)."""
+"""Share of the pairs of a right and a wrong answer to one problem in which the wrong one earns more (our choice)."""
 MIXED = 8
-"""Groups with right and wrong answers from which on the two are compared."""
+"""Minimum number of groups with right and wrong answers for the comparison."""
 
 
 def component_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module."""
+    """Yield the findings of this module's rules."""
     yield from _rises_alone(history)
     tasks: dict[str, list[list[Row]]] = {}
     for group in history.groups:
@@ -35,9 +35,10 @@ def component_rules(history: History) -> Iterator[Finding]:
 
 
 def _rises_alone(history: History) -> Iterator[Finding]:
-    """A part that rises while the others do not, and is not the one that says what is right.
+    """Yield a finding if one component rises while the others do not, unless it decides which answers are right.
 
-    A part that was full from the start has nowhere to rise to.
+    Components other than the deciding one that were almost full (0.9 or more) at the start are ignored: they cannot
+    rise.
     """
     names = {name for row in history.rows for name in row.components}
     moved: dict[str, Change] = {}
@@ -71,15 +72,15 @@ def _rises_alone(history: History) -> Iterator[Finding]:
 
 
 def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator[Finding]:
-    """A part of a weighted reward that counts for much more than the part that says what is right.
+    """Yield a finding if a component of a weighted reward counts for much more than the one that decides right answers.
 
-    Told by what advantages are made of, the differences within groups that hold right and wrong answers: its weighted
-    spread is many times the deciding part's, or wrong answers earn more than right ones by it. Where components are
-    normalized before they are added, each spreads by its weight alone.
+    It compares the differences within groups with right and wrong answers, from which advantages are made: either the
+    component's weighted spread is many times that of the deciding one, or wrong answers earn more than right ones. If
+    components are normalized before they are added, only the weights decide the spread.
 
     Args:
         groups: of one task, each with right and wrong answers and a weighted reward.
-        normalized: `algorithm.normalize_components`.
+        normalized: value of `algorithm.normalize_components`.
     """
     decider = groups[0][0].decided_by or ""
     others = [name for name in groups[0][0].weights if name != decider]
@@ -96,9 +97,9 @@ def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator
     weights = groups[0][0].weights
     values = [row.weights[top] * row.components.get(top, 0.0) for group in groups for row in group]
     evidence = [
-        f"weight {weights[top]:g} against {weights[decider]:g} of {decider!r}, which says what is right; among the"
+        f"weight {weights[top]:g} against {weights[decider]:g} of {decider!r}, which decides what is right; among the"
         f" samples of one problem it spreads by {spreads[top]:.2g}, {decider!r} by {spreads[decider]:.2g}",
-        f"weighted, it lies between {min(values):.3g} and {max(values):.3g} in these groups",
+        f"its weighted value is between {min(values):.3g} and {max(values):.3g} in these groups",
     ]
     if certain:
         evidence.insert(
@@ -116,7 +117,7 @@ def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator
         ),
         evidence=tuple(evidence),
         change=f"lower the weight of {top!r} until its whole range is worth less than a right answer, give it only"
-        " behind a right answer (`gate`), or set algorithm.normalize_components=true with the weights that you mean.",
+        " after a right answer (`gate`), or set algorithm.normalize_components=true with the intended weights.",
         rollouts=places([bad for _, bad in upside_down] or [row for group in groups for row in group]),
         explains=frozenset(
             {"one-component-dominates", "right-answers-fall", "all-wrong", "length-drift", "no-progress"}
@@ -125,7 +126,7 @@ def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator
 
 
 def _spread(groups: Sequence[Sequence[Row]], name: str, *, normalized: bool) -> float:
-    """Root mean square over groups of the weighted component's standard deviation in the group."""
+    """Return the root mean square, over groups, of the weighted component's standard deviation within the group."""
     columns = [np.asarray([row.weights[name] * row.components.get(name, 0.0) for row in group]) for group in groups]
     if normalized:
         stds = [abs(group[0].weights[name]) * float(np.ptp(c) > 1e-6) for group, c in zip(groups, columns, strict=True)]
@@ -144,7 +145,7 @@ def _earned(row: Row) -> float:
 
 
 def _advance(pairs: Sequence[tuple[Row, Row]], name: str) -> float:
-    """How much more of the weighted component the second of each pair has, in the mean."""
+    """Return by how much the weighted component of the second row exceeds that of the first, averaged over pairs."""
     return float(
         np.mean(
             [

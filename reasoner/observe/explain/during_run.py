@@ -1,4 +1,4 @@
-"""The same rules while a run goes on, over its last steps: what they find is said once."""
+"""The rules of `explain` applied during a run to its last steps; each finding is reported once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from verifiers import JSON
 
 KEEP_STEPS = 6
 EVERY_STEPS = 5
-"""Steps between two looks: a look costs about a millisecond per ten rollouts kept."""
+"""Steps between two checks. A check takes about a millisecond per ten stored rollouts."""
 MAX_ROWS = 4_096
 
 
 class Watch:
-    """Hears every line that the run writes."""
+    """Listener that receives every line that the run writes."""
 
     def __init__(self, config: StageConfig) -> None:
         self._config, self._before = config, config_before(config)
@@ -26,16 +26,16 @@ class Watch:
 
     @property
     def last_rows(self) -> list[Row]:
-        """Rollouts of the newest step."""
+        """Rollouts of the latest step."""
         return [row for row in self._rows if row.step == self._rows[-1].step] if self._rows else []
 
     @property
     def metrics(self) -> Sequence[Mapping[str, float | None]]:
-        """Every line of metrics so far."""
+        """All lines of metrics so far."""
         return self._metrics
 
     def heard(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
-        """Lines appended to a record file."""
+        """Receive lines that were appended to a record file."""
         if name == "metrics.jsonl":
             self._metrics += map(metrics_of, rows)
         elif name == "rollouts.jsonl":
@@ -46,7 +46,7 @@ class Watch:
             attach_updates(self.last_rows, map(UpdateRecord.model_validate, rows))
 
     def look(self, step: int) -> list[Finding]:
-        """Faults and warnings that were not said before; looks only at every few steps."""
+        """Return new faults and warnings; checks only every EVERY_STEPS steps."""
         if step % EVERY_STEPS or not self._rows:
             return []
         history = History(

@@ -1,4 +1,4 @@
-"""What `explain` says: one finding, its evidence, the change to try; and the order in which they are said."""
+"""Findings of `explain`: a sentence, its evidence and the change to try; and their order."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from verifiers import JSON
 
 
 class Level(StrEnum):
-    """How a finding is meant."""
+    """Severity of a finding."""
 
     FAULT = "fault"
-    """The run learns from something wrong: wrong gradients, wrong rewards, weights that are not the policy's."""
+    """Training uses something wrong: wrong gradients, wrong rewards, or weights that are not the policy's."""
     WARNING = "warning"
-    """A large part of the compute teaches nothing, or soon will."""
+    """A large part of the compute gives no training signal, or soon will."""
     NOTE = "note"
-    """Worth knowing; nothing has to change."""
+    """Information; nothing has to change."""
 
 
 class Place(NamedTuple):
-    """A rollout of the run."""
+    """Position of a rollout in the run."""
 
     step: int
     group: int
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One sentence with its evidence.
+    """A finding: one sentence with its evidence.
 
     Example:
         >>> Finding(code="x", level=Level.NOTE, cost=0.0, title="All is well.").code
@@ -43,23 +43,23 @@ class Finding:
     """
 
     code: str
-    """Stable name, for scripts and for the glossary in docs/observe.md."""
+    """Stable name, used by scripts and in the table of docs/observe.md."""
     level: Level
     cost: float
-    """0 .. 1: the share of the run (or of its rollouts) that is lost or learns the wrong thing."""
+    """0 .. 1: share of the run (or of its rollouts) that is lost or trains towards something wrong."""
     title: str
     evidence: tuple[str, ...] = ()
     change: str = ""
-    """What to try."""
+    """Recommended change."""
     rollouts: tuple[Place, ...] = ()
-    """Some of the rollouts behind it."""
+    """Some of the rollouts concerned."""
     explains: frozenset[str] = field(default_factory=frozenset[str])
-    """Codes of findings that follow from this one."""
+    """Codes of findings that are consequences of this one."""
     follows: str = ""
-    """Code of the finding that explains this one, set by `ordered`."""
+    """Code of the finding that explains this one; set by `ordered`."""
 
     def to_json(self) -> dict[str, JSON]:
-        """As one JSON object."""
+        """Return the finding as a JSON object."""
         return {
             "code": self.code,
             "level": str(self.level),
@@ -76,9 +76,9 @@ RANK = {Level.FAULT: 0, Level.WARNING: 1, Level.NOTE: 2}
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Causes before what follows from them, faults before warnings before notes, then by cost.
+    """Order findings: causes before their consequences, faults before warnings before notes, then by falling cost.
 
-    A finding that another present one explains comes behind it and says so; it never outranks its cause.
+    A finding that another one explains is placed after its cause, which is named in `follows`.
     """
     listed = sorted(findings, key=lambda f: (RANK[f.level], -f.cost, f.code))
     causes = {finding.code: finding for finding in listed}
@@ -97,6 +97,6 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def places(rows: Sequence[Row], limit: int = 5) -> tuple[Place, ...]:
-    """The places of up to `limit` rollouts, spread over the sequence."""
+    """Return the positions of up to `limit` rollouts, spread evenly over the sequence."""
     step = max(1, len(rows) // limit)
     return tuple(Place(*row.place) for row in rows[::step][:limit])

@@ -1,7 +1,7 @@
-"""Does the engine sample from the policy that the trainer thinks it does? Rules over both sides' log-probabilities.
+"""Rules on the log-probabilities of both sides: does the engine sample from the trainer's policy?
 
-With q the distribution that was sampled and p the trainer's at the same weights, for any p and q of equal support
-E_q[p / q] = 1, and E_p[-log p] is p's entropy. Each rule rests on one of the two.
+Let q be the distribution that was sampled and p the trainer's at the same weights. For any p and q of equal support
+E_q[p / q] = 1, and E_p[-log p] is p's entropy. Each rule uses one of these two facts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENOUGH_TOKENS = 200
 
 
 class Gap(NamedTuple):
-    """Both sides' log-probabilities of the tokens of some steps."""
+    """Log-probabilities of the tokens of some steps by engine and trainer."""
 
     engine: Floats
     trainer: Floats
@@ -34,12 +34,12 @@ class Gap(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Mean trainer / engine probability: 1 wherever both have the same support."""
+        """Mean trainer / engine probability; it is 1 in expectation if both have the same support."""
         return float(np.exp(np.minimum(self.trainer - self.engine, 50.0)).mean())
 
 
 def tolerance(history: History) -> float:
-    """The tolerance of the run's numbers."""
+    """Return the tolerated mean difference, in nats per token, for the dtypes of the run."""
     names = [history.config.engine.dtype, history.config.model.dtype]
     device = str(history.environment.get("device", "cpu"))
     auto = "float32" if device == "cpu" else "bfloat16"
@@ -47,7 +47,7 @@ def tolerance(history: History) -> float:
 
 
 def gap_rules(history: History) -> Iterator[Finding]:
-    """Weights that do not arrive, another temperature, a cut-off distribution, or plain different numbers."""
+    """Yield findings on stale weights, another temperature, a truncated distribution, or other differences."""
     measured = _measured(history)
     if measured:
         allowed = tolerance(history)
@@ -65,7 +65,7 @@ def gap_rules(history: History) -> Iterator[Finding]:
 
 
 def _measured(history: History) -> dict[int, Gap]:
-    """The gap of each step whose update was recorded."""
+    """Return the gap of each step whose update was recorded, if it has at least ENOUGH_TOKENS tokens."""
     found: dict[int, Gap] = {}
     for step in history.steps:
         engine, trainer = history.trained_tokens(history.by_step[step])
@@ -75,7 +75,7 @@ def _measured(history: History) -> dict[int, Gap]:
 
 
 def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: float) -> Finding:
-    """Which of the known causes a gap above the tolerance looks like."""
+    """Return a finding that names the cause of a gap above the tolerance, as far as it can be recognised."""
     steps = sorted(measured)
     curve = history.series("gap/logprob_abs")
     if len(curve) < 2:
@@ -93,7 +93,7 @@ def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: f
 
 
 class Fit(NamedTuple):
-    """trainer - engine = (slope - 1) * engine + offset, by least squares over tokens."""
+    """Least-squares line over tokens: trainer - engine = (slope - 1) * engine + offset."""
 
     slope: float
     explained: float
@@ -101,10 +101,11 @@ class Fit(NamedTuple):
 
 
 def _affine(gap: Gap) -> Fit:
-    """Between two temperatures of the same logits log p_b = (T_a / T_b) log p_a + a term of the position alone.
+    """Fit the gap as a line in the engine's log-probabilities.
 
-    So the gap is mostly a line in log p_a, whatever its size. Other weights, dtypes or models make a gap that has
-    hardly anything to do with log p_a.
+    Between two temperatures of the same logits, log p_b = (T_a / T_b) log p_a + a term of the position alone. So the
+    gap is mostly a line in log p_a, whatever its size. A gap from other weights, dtypes or models hardly depends on log
+    p_a.
     """
     engine = gap.engine.astype(np.float64)
     difference = gap.trainer.astype(np.float64) - engine
@@ -116,7 +117,7 @@ def _affine(gap: Gap) -> Fit:
 
 
 def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Finding:
-    """The gap was not there at the first step, when both sides held the initial weights."""
+    """Return the finding for a gap that was absent at the first step, when both sides had the initial weights."""
     behind = float((gaps > allowed).mean())
     falls_back = any(b < allowed < a for a, b in itertools.pairwise(gaps[1:]))
     title = (
@@ -129,7 +130,7 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
     probe = history.series("gap/probe")
     evidence = [
         f"engine and trainer agree at the first step ({gaps[0]:.1e} nats a token) and differ later by up to"
-        f" {gaps.max():.2g}; a gap of kernels or dtypes would have been there from the first step",
+        f" {gaps.max():.2g}; a gap due to kernels or dtypes would have been there from the first step",
     ]
     if not history.config.engine.sync_check:
         evidence.append("engine.sync_check is off: nothing verified the weight syncs")
@@ -141,7 +142,7 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
         cost=max(0.5, behind),
         title=title,
         evidence=tuple(evidence),
-        change=_mend_sync(history),
+        change=_sync_advice(history),
         explains=frozenset(
             {
                 "engine-trainer-gap",
@@ -157,7 +158,10 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
 
 
 def _one_step_old(history: History, gaps: NDArray[np.float64]) -> bool:
-    """Whether the gap is no larger than what the step before it moved the policy (k2, so by sqrt(2 step_kl))."""
+    """Return True if the gap is about what one step moves the policy, sqrt(2 step_kl) for k2, or less.
+
+    The sum of the gaps must be below twice the sum of these movements.
+    """
     moved = np.sqrt(2 * history.series("policy/step_kl").clip(min=0))
     if len(moved) != len(gaps) or len(gaps) < 4:
         return False
@@ -168,7 +172,7 @@ SYMPTOMS = ("importance-weights", "clipping", "collapse", "kl-high")
 OF_ANOTHER_DISTRIBUTION = frozenset(
     {"engine-trainer-gap", "sampling-sharper", "reward-falls", "right-answers-fall", "rewards-collapsed", *SYMPTOMS}
 )
-"""What follows where the engine samples from another distribution than the trainer scores."""
+"""Consequences of an engine that samples from another distribution than the trainer scores."""
 
 
 def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
@@ -177,13 +181,13 @@ def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
         code="top-p-unaccounted",
         level=Level.FAULT,
         cost=max(0.3, 1 - whole.ratio),
-        title=f"Mean ratio {whole.ratio:.3f}: the engine samples from a cut-off distribution (top-p, top-k or min-p)"
+        title=f"Mean ratio {whole.ratio:.3f}: the engine samples from a truncated distribution (top-p, top-k or min-p)"
         " that the trainer does not account for",
         evidence=(
             f"the trainer gives every sampled token less probability than the engine did (mean ratio {whole.ratio:.3f},"
             f" none in 1,000 below {lowest:.2f}); were both distributions over the same tokens, the mean would be 1",
             f"that is what renormalising over a nucleus does: about {percent(1 - whole.ratio)} of the probability is"
-            f" cut off a token, and a smallest ratio of {lowest:.2f} points to top_p near {lowest:.2f}",
+            f" cut off per token, and a smallest ratio of {lowest:.2f} points to top_p near {lowest:.2f}",
         ),
         change="sample with top_p=1, top_k=0 and min_p=0 in training, also in engine.options and in the model's"
         " generation_config, which some engines read.",
@@ -192,7 +196,7 @@ def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
 
 
 def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
-    asked = history.config.rollout.temperature
+    configured = history.config.rollout.temperature
     return Finding(
         code="temperature-mismatch",
         level=Level.FAULT,
@@ -203,7 +207,7 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
             f" ({percent(fit.explained)} of the gap's variance), as two temperatures of the same logits give; the slope"
             " is about T_engine / T_trainer",
             f"the gap is there from the first step ({whole.mean_abs:.2g} nats a token), so it is not stale weights;"
-            f" rollout.temperature is {asked:g}",
+            f" rollout.temperature is {configured:g}",
         ),
         change="divide the trainer's logits by the temperature that the engine samples with, and let the engine return"
         " processed log-probabilities (vLLM: logprobs_mode=processed_logprobs).",
@@ -219,22 +223,23 @@ def _different(history: History, mean_abs: float, ratio: float, moved: float) ->
         title=f"Engine and trainer disagree on the sampled tokens by {mean_abs:.2g} nats a token",
         evidence=(
             f"at most {tolerance(history):g} is explained by kernels in this dtype; mean ratio {ratio:.3f}",
-            "it is neither a cut-off distribution (the ratios lie on both sides of 1), nor a temperature, nor weights"
+            "it is neither a truncated distribution (the ratios are on both sides of 1), nor a temperature, nor weights"
             " that fell behind (it is there from the first step)",
         ),
-        change="check that both sides hold the same model, dtype, tokenizer and rope or attention options:"
+        change="check that both sides use the same model, dtype, tokenizer and rope or attention options:"
         " `reasoner doctor CONFIG` scores the same tokens on both. Until then keep algorithm.importance=truncated.",
         explains=frozenset(SYMPTOMS),
     )
 
 
 def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
-    """Both sides report the same log-probabilities, and yet the samples do not look drawn from them.
+    """Yield a finding if both sides report the same log-probabilities but the samples do not follow them.
 
-    Drawn from p, tokens have a mean surprisal equal to p's entropy. Samples of a lower temperature or a nucleus, whose
-    log-probabilities are reported before that was applied, are less surprising than that, those of a higher temperature
-    more. Groups without signal leave the update, over which both are measured: where many left, those that stay are the
-    surprising ones. So the upper side is tested only on steps that kept four fifths of their rollouts.
+    Tokens drawn from p have a mean surprisal equal to p's entropy. If a lower temperature or a nucleus is applied after
+    the reported log-probabilities, the samples are less surprising than that; after a higher temperature they are more
+    surprising. Both values are measured over the rows of the update, which groups without signal leave. If many leave,
+    those that stay are the more surprising ones. Therefore too high a surprisal is tested only on steps that kept four
+    fifths of their rollouts.
     """
     entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
     steps = [step for step in measured if step in entropies]
@@ -264,22 +269,22 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
 
 
 class Surprisal(NamedTuple):
-    """Of the sampled tokens, against the entropy of what they are said to be drawn from; nats a token."""
+    """Surprisal of the sampled tokens and entropy of their supposed distribution, in nats per token."""
 
     steps: int
     entropy: float
     surprisal: float
     errors: float
-    """Their difference in standard errors over the steps."""
+    """Difference of surprisal and entropy, in standard errors over the steps."""
 
     @property
     def share(self) -> float:
-        """Surprisal over entropy; 1 where there is hardly any entropy."""
+        """Surprisal divided by entropy; 1 if the entropy is below 0.01."""
         return self.surprisal / self.entropy if self.entropy >= 0.01 else 1.0
 
 
 def _surprisal(measured: Mapping[int, Gap], entropies: Mapping[int, float], steps: Sequence[int]) -> Surprisal:
-    """Means over some steps."""
+    """Compute the means over the given steps."""
     if not steps:
         return Surprisal(0, 0.0, 0.0, 0.0)
     surprisal = np.asarray([-measured[step].engine.mean() for step in steps], dtype=np.float64)
@@ -288,21 +293,22 @@ def _surprisal(measured: Mapping[int, Gap], entropies: Mapping[int, float], step
 
 
 def _kept(rows: Sequence[Row]) -> float:
-    """Share of a step's rollouts that were in its update."""
+    """Return the share of a step's rollouts that were used in its update."""
     return sum(row.trainer is not None for row in rows) / len(rows)
 
 
 def _moved(history: History) -> float:
-    """Nats a token that the trainer's policy moved in all its steps together, as far as that was measured."""
+    """Return the nats per token by which all measured steps together moved the trainer's policy."""
     return float(history.series("policy/step_kl").sum())
 
 
 def _same_evaluation(history: History) -> Iterator[Finding]:
-    """Evaluations draw with the same seeds: the same completions with the same log-probabilities have the same weights.
+    """Yield a finding if two evaluations are equal although the policy moved.
 
-    The text alone says little where it is greedy or short. Its log-probabilities move with any weight. Where they say
-    nothing (greedy ones are reported as 0 by some engines), a probe that passed after the syncs is believed, and
-    otherwise enough sampled tokens are asked for that some would have changed.
+    Evaluations use the same seeds. So equal completions with equal log-probabilities mean equal weights. Equal text
+    alone proves little if it is greedy or short, but its log-probabilities change with any weight. If these are not
+    informative (some engines report 0 for greedy tokens), a passed probe after the syncs is trusted; without one,
+    enough sampled tokens are required that some would have changed.
     """
     versions: dict[int, dict[tuple[int, int, str], Row]] = {}
     for row in history.eval_rows:
@@ -316,11 +322,11 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
     if len(pairs) < 16 or any(before.completion != after.completion for before, after in pairs):
         return
     drift = _logprob_drift(pairs)
-    said = ""
+    drift_text = ""
     if drift is not None:
         if drift > min(0.1 * tolerance(history), 0.05 * float(np.sqrt(2 * moved))):
             return
-        said = f", with log-probabilities that differ by {drift:.1g} nats a token"
+        drift_text = f", with log-probabilities that differ by {drift:.1g} nats a token"
     elif _probes_passed(history) or not _some_would_change(history, [row for row, _ in pairs], moved):
         return
     yield Finding(
@@ -329,10 +335,10 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
         cost=1.0,
         title="The trainer's weights do not reach the engine: it still samples from the ones that it started with",
         evidence=(
-            f"all {len(pairs)} evaluation completions after step {steps[-1]} are, letter for letter, those of step"
-            f" {steps[0]}{said}, though the trainer's policy moved by {moved:.2g} nats a token",
+            f"all {len(pairs)} evaluation completions after step {steps[-1]} are identical to those of step"
+            f" {steps[0]}{drift_text}, though the trainer's policy moved by {moved:.2g} nats a token",
         ),
-        change=_mend_sync(history),
+        change=_sync_advice(history),
         explains=frozenset(
             {"engine-trainer-gap", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed", *SYMPTOMS}
         ),
@@ -341,23 +347,23 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
 
 
 def _logprob_drift(pairs: Sequence[tuple[Row, Row]]) -> float | None:
-    """Mean change of a token's log-probability; None where the log-probabilities say nothing."""
-    told = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) and len(a.logprobs) == len(b.logprobs)]
-    if not told or not any(np.abs(before).max() > 1e-6 for before, _ in told):
+    """Return the mean |change| of a token's log-probability; None if the log-probabilities are not informative."""
+    informative = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) and len(a.logprobs) == len(b.logprobs)]
+    if not informative or not any(np.abs(before).max() > 1e-6 for before, _ in informative):
         return None
-    return float(np.abs(np.concatenate([before - after for before, after in told])).mean())
+    return float(np.abs(np.concatenate([before - after for before, after in informative])).mean())
 
 
 def _probes_passed(history: History) -> bool:
-    """Whether every sync was followed by a probe that both sides scored alike."""
+    """Return True if every weight sync was followed by a probe on which both sides agreed."""
     probe, allowed = history.series("gap/probe"), tolerance(history)
     return bool(history.config.engine.sync_check and len(probe) and probe.max() <= allowed)
 
 
 def _some_would_change(history: History, rows: Sequence[Row], moved: float) -> bool:
-    """Whether ten of the sampled tokens would be others after such a move.
+    """Return True if at least ten of the sampled tokens would change when the policy moves by `moved` nats.
 
-    With a common seed a token changes with a chance of about the total variation, half of E|log-ratio|, here
+    With a common seed, a token changes with a probability of about the total variation, half of E|log-ratio|; that is
     0.4 sqrt(2 moved) for a normal log-ratio. Greedy tokens change only where the likeliest token does.
     """
     if history.config.eval.temperature == 0:
@@ -365,11 +371,11 @@ def _some_would_change(history: History, rows: Sequence[Row], moved: float) -> b
     return sum(row.tokens for row in rows) * 0.4 * float(np.sqrt(2 * moved)) >= 10
 
 
-def _mend_sync(history: History) -> str:
-    """What to do about weights that do not arrive."""
+def _sync_advice(history: History) -> str:
+    """Return advice for weights that do not arrive."""
     if not history.config.engine.sync_check:
-        return "set engine.sync_check=true, and mend the engine's load_weights; `reasoner doctor CONFIG` tests one."
+        return "set engine.sync_check=true, and fix the engine's load_weights; `reasoner doctor CONFIG` tests one."
     return (
-        "mend the engine's load_weights (a tied head, an adapter that is not merged, a cache that is not dropped are"
+        "fix the engine's load_weights (a tied head, an adapter that is not merged, a cache that is not dropped are"
         " the usual causes); `reasoner doctor CONFIG` tests one sync."
     )

@@ -1,4 +1,4 @@
-"""Can the rewards be believed: what could not be graded, what was graded wrongly, what is being gamed."""
+"""Rules on the rewards: completions that were not graded, wrong verdicts, and signs of reward hacking."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verifiers.stats import wilson_interval
 
 
 def grading_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module."""
+    """Yield the findings of this module's rules."""
     yield from _ungraded(history)
     yield from _limits(history)
     yield from _no_full_marks(history)
@@ -34,7 +34,7 @@ def grading_rules(history: History) -> Iterator[Finding]:
 
 
 def _ungraded(history: History) -> Iterator[Finding]:
-    """Could not grade is not wrong; but it is sampled for nothing."""
+    """Yield a finding on completions that could not be graded: they are not wrong, but their sampling is wasted."""
     rows = [row for row in history.rows if row.outcome in UNGRADED]
     if not rows:
         return
@@ -47,16 +47,16 @@ def _ungraded(history: History) -> Iterator[Finding]:
         cost=min(1.0, 2 * share),
         title=f"{percent(share)} of the completions could not be graded ({len(rows)} of {len(history.rows)})",
         evidence=tuple(f"{count} x {cause}" for cause, count in causes.most_common(3)),
-        change="mend the references: `reasoner tasks validate NAME` lists them all."
+        change="fix the references: `reasoner tasks validate NAME` lists them all."
         if gold
-        else "mend the verifier, then `reasoner rescore RUN` grades the stored rollouts again without a GPU.",
+        else "fix the verifier, then `reasoner rescore RUN` grades the stored rollouts again without a GPU.",
         rollouts=places(rows),
         explains=frozenset({"stopped"} if (history.failure or {}).get("error") == "UngradedError" else ()),
     )
 
 
 def _generic(reason: str) -> str:
-    """A reason without its numbers, so that equal causes count as one."""
+    """Replace the numbers in a reason by N, so that equal causes count as one."""
     return re.sub(r"\d+", "N", reason)[:160]
 
 
@@ -71,14 +71,14 @@ def _limits(history: History) -> Iterator[Finding]:
         cost=share,
         title=f"{percent(share)} of the completions got no reward because grading them went over a limit",
         evidence=tuple(f"{n} x {cause}" for cause, n in Counter(_generic(r.reason) for r in rows).most_common(3)),
-        change="look at them: a right answer that is slow to grade counts as wrong; raise grading.wall_seconds or the"
+        change="read them: a right answer that is slow to grade counts as wrong; raise grading.wall_seconds or the"
         " verifier's own limits.",
         rollouts=places(rows),
     )
 
 
 def _no_full_marks(history: History) -> Iterator[Finding]:
-    """A function of another trainer that gives more than 1: some of its verdicts say right or wrong, others cannot."""
+    """Yield a finding on a reward function of another trainer that exceeds 1, so that right answers are not defined."""
     rows = [row for row in history.graded if row.decider[0] in FOREIGN]
     given = {row.place: row.components.get(row.decided_by or "", row.verdict_reward or 0.0) for row in rows}
     beyond = [row for row in rows if row.outcome == "scored" and given[row.place] > 1]
@@ -106,7 +106,7 @@ FOREIGN = frozenset({"trl", "verl"})
 
 
 def _undecided(history: History) -> Iterator[Finding]:
-    """Answers that are read and not decided count as wrong: many of them hide right ones, or are a habit."""
+    """Yield a finding on undecided answers, which get 0: they may be right, or a habit that training should end."""
     rows = [row for row in history.graded if row.detail.get("tier") == "undecided"]
     share = len(rows) / max(1, len(history.graded))
     if len(rows) < 3 or share < 0.02:
@@ -121,14 +121,14 @@ def _undecided(history: History) -> Iterator[Finding]:
             f"share of the graded: {over_time}",
             f"one of them: {str(rows[-1].answer)[:80]!r} against {str(rows[-1].reference)[:40]!r}",
         ),
-        change="ask in the prompt for a value that is worked out; where the references themselves are integrals, limits"
-        " or series that SymPy cannot work out, write their values (`reasoner tasks validate TASK` names them).",
+        change="ask in the prompt for an evaluated result; if the references themselves are integrals, limits"
+        " or series that SymPy cannot evaluate, write their values (`reasoner tasks validate TASK` names them).",
         rollouts=places(rows),
     )
 
 
 def _empty_accepted(history: History) -> Iterator[Finding]:
-    """Full marks for a completion without an answer."""
+    """Yield a finding on completions without an answer that got full marks."""
     rewarded = [row for row in history.graded if row.right]
     empty = [row for row in rewarded if isinstance(row.reference, str) and _is_empty(row)]
     if len(empty) < 2:
@@ -141,7 +141,7 @@ def _empty_accepted(history: History) -> Iterator[Finding]:
         title=f"The verifier gives full marks to {len(empty)} completions without an answer"
         f" ({percent(len(empty) / len(rewarded))} of the rewarded ones): the reward is being gamed",
         evidence=(f"share of the rewarded: {series}", f"one of them: {empty[-1].completion[-120:]!r}"),
-        change="make the verifier return no_answer where the extracted answer is empty, add these rollouts to its tests"
+        change="make the verifier return no_answer if the extracted answer is empty, add these rollouts to its tests"
         " (`reasoner verifiers check NAME`), then `reasoner rescore RUN` and start again from an earlier checkpoint.",
         rollouts=places(empty),
         explains=HACKED,
@@ -152,15 +152,15 @@ HACKED = frozenset({"one-answer-for-all", "held-out-gap", "length-drift", "no-di
 
 
 def _is_empty(row: Row) -> bool:
-    """No answer was extracted, or one without a letter or digit where the reference has some."""
+    """Return True if no answer was extracted, or one without letters and digits although the reference has some."""
     if row.answer is None:
-        # verifiers that grade the whole text extract nothing; they still need some text
+        # a verifier that grades the whole text extracts no answer; then the text must not be empty
         return not re.search(r"\w", row.completion)
     return not re.search(r"\w", row.answer) and re.search(r"\w", str(row.reference)) is not None
 
 
 def _share_over_time(history: History, rows: Sequence[Row], of: Sequence[Row]) -> str:
-    """The share in the first, middle and last third of the steps."""
+    """Return the share in the first, middle and last third of the steps, as text."""
     steps = history.steps
     thirds = [set(part.tolist()) for part in np.array_split(np.asarray(steps), min(3, len(steps)))]
     shares = []
@@ -171,7 +171,7 @@ def _share_over_time(history: History, rows: Sequence[Row], of: Sequence[Row]) -
 
 
 def _one_answer_for_all(history: History) -> Iterator[Finding]:
-    """One and the same answer accepted for problems with different answers: no sound verifier does that."""
+    """Yield a finding if one answer was accepted for several different references, which no sound verifier does."""
     accepted: dict[str, dict[str, list[Row]]] = {}
     for row in history.graded:
         if row.right and isinstance(row.reference, str) and row.answer is not None:
@@ -206,11 +206,11 @@ def _one_answer_for_all(history: History) -> Iterator[Finding]:
 
 
 NUMBER = re.compile(r"[+-]?(?:\d{1,50}(?:/\d{1,50})?|\d{0,50}\.?\d{0,50}(?:e[+-]?\d{1,2})?)")
-"""Numbers of bounded size: a collapsed model writes 22e2222222222, which takes hours to write out."""
+"""Numbers of bounded size; a collapsed model writes 22e2222222222, which would take hours to expand."""
 
 
 def _value(text: str) -> Fraction | str:
-    """A number by its value, anything else by its folded text.
+    """Return a number as a Fraction, and any other text in lower case with single spaces.
 
     Example:
         >>> _value("$1,000.0") == _value("1000"), _value(" x "), _value("1,2")
@@ -227,7 +227,7 @@ def _value(text: str) -> Fraction | str:
 
 
 def _equal_rejected(history: History) -> Iterator[Finding]:
-    """No reward for an answer that is, as text or number, the reference itself."""
+    """Yield a finding on rejected answers that equal the reference, as text or as a number."""
     rows = [row for row in history.graded if isinstance(row.reference, str) and row.answer is not None]
     equal = [row for row in rows if _value(str(row.answer)) == _value(str(row.reference))]
     rejected = [row for row in equal if not row.right and row.outcome in ("incorrect", "no_answer")]
@@ -243,14 +243,14 @@ def _equal_rejected(history: History) -> Iterator[Finding]:
             f"{len(rejected)} of {len(equal)}, such as {str(rejected[0].answer)[:40]!r} against"
             f" {str(rejected[0].reference)[:40]!r}: {rejected[0].reason[:120]}",
         ),
-        change="mend the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
+        change="fix the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
         rollouts=places(rejected),
         explains=frozenset({"all-wrong", "task-all-wrong", "inconsistent-verdicts", "no-progress"}),
     )
 
 
 def _unequal_accepted(history: History) -> Iterator[Finding]:
-    """Full marks for a number that is not the reference's: by more than rounding, and no percentage of it either."""
+    """Yield a finding on accepted numbers that differ from the reference by more than rounding or a percentage form."""
     pairs = [
         (row, answer, reference)
         for row in history.graded
@@ -285,12 +285,12 @@ def _unequal_accepted(history: History) -> Iterator[Finding]:
 
 
 def _longer_wins(history: History) -> Iterator[Finding]:
-    """The longer (or the shorter) of two completions has the larger reward, within a problem and across problems.
+    """Yield a finding if longer (or shorter) completions get the larger reward, within and across problems.
 
-    Right answers may go with length within a problem (one way of working is longer, and better), and across problems
-    (the harder ones take longer); both, over many lengths, is what a reward for length does. Completions that were cut
-    off are left out: they are long and wrong for another reason. Of a composed reward the deciding part is looked at:
-    a part that is meant to reward length does so.
+    Within a problem, right answers may be longer because one way of working is longer and better; across problems,
+    because harder ones take longer. Both together, over many lengths, indicate a reward for length. Truncated
+    completions are left out: they are long and wrong for another reason. For a composed reward only the deciding
+    component is compared, because other components may reward length on purpose.
     """
     rows = [row for row in history.graded if row.quality is not None and not row.truncated]
     lengths_seen = {len(row.completion) for row in rows}
@@ -325,15 +325,18 @@ def _longer_wins(history: History) -> Iterator[Finding]:
 
 
 ONE_SIDED = 0.95
-"""Share of pairs (ours): a reward for right answers goes with length in some problems, hardly in all of them."""
+"""Share of pairs (our choice): a reward for right answers goes with length in some problems, hardly in all of them."""
 CERTAINLY = 0.99
-"""Hardly a pair is left in which anything else could count (ours)."""
+"""At this share hardly a pair is left in which anything but length could count (our choice)."""
 MANY_LENGTHS = 10
-"""Among fewer different lengths each stands for a few texts, which differ in other ways too (ours)."""
+"""Minimum number of different lengths; with fewer, each is the length of a few texts that differ in other ways too (our
+choice)."""
 
 
 def _longer_share(rows: Sequence[Row]) -> float | None:
-    """Of the pairs with unequal rewards, the share in which the longer completion has more; ties count as half."""
+    """Return the share of the pairs with unequal rewards in which the longer completion has more; equal lengths count
+    as half. None if all rewards are equal.
+    """
     lengths = np.asarray([len(row.completion) for row in rows])
     rewards = np.asarray([row.quality for row in rows], dtype=np.float64)
     more = rewards[:, None] > rewards[None, :]
@@ -344,7 +347,7 @@ def _longer_share(rows: Sequence[Row]) -> float | None:
 
 
 def _inconsistent(history: History) -> Iterator[Finding]:
-    """Equal completions of one problem with different verdicts."""
+    """Yield a finding on equal completions of one problem with different verdicts."""
     seen: dict[tuple[str, ...], list[Row]] = {}
     for row in history.graded:
         if row.outcome != "scored":
@@ -358,7 +361,7 @@ def _inconsistent(history: History) -> Iterator[Finding]:
         code="inconsistent-verdicts",
         level=Level.FAULT,
         cost=min(1.0, 0.2 + share),
-        title=f"The verifier says different things of the same completion ({len(unequal)} times)",
+        title=f"The verifier gives different verdicts on the same completion ({len(unequal)} times)",
         evidence=(
             f"{percent(share)} of the completions that were sampled more than once for a problem got unequal rewards;"
             f" one: {', '.join(sorted({row.outcome for row in unequal[0]}))}",
@@ -373,7 +376,7 @@ TAMPER = re.compile(
     r"os\._exit|sys\.exit|__eq__|__builtins__|builtins\.|ctypes|/proc/self|subprocess|os\.system|importlib\.reload|"
     r"monkeypatch|unittest\.mock|sys\.modules|gc\.get_objects|inspect\.stack|atexit"
 )
-"""What programs hold that try to reach their grader. The sandbox keeps them out; the model should not learn to try."""
+"""Text in programs that try to reach their grader. The sandbox blocks them; the model should not learn to try."""
 
 
 def _tampering(history: History) -> Iterator[Finding]:
@@ -389,7 +392,7 @@ def _tampering(history: History) -> Iterator[Finding]:
         code="tamper-attempts",
         level=Level.WARNING,
         cost=min(1.0, (0.5 if rewarded else 0.0) + len(found) / max(1, len(code))),
-        title=f"{len(found)} completions look as if they reach for their grader; {len(rewarded)} of them were rewarded",
+        title=f"{len(found)} completions seem to attack their grader; {len(rewarded)} of them were rewarded",
         evidence=(
             f"over time {_share_over_time(history, found, code or history.rows)} of the programs;"
             f" {', '.join(f'{n} x {mark}' for mark, n in marks.most_common(3))}",
@@ -401,7 +404,7 @@ def _tampering(history: History) -> Iterator[Finding]:
 
 
 def _repetition(history: History) -> Iterator[Finding]:
-    """More and more completions go round in circles."""
+    """Yield a finding if more and more completions repeat themselves."""
     if len(history.steps) < 6:
         return
     shares = [np.mean([repeats(row.completion) for row in history.by_step[step]]) for step in history.steps]
@@ -422,7 +425,7 @@ def _repetition(history: History) -> Iterator[Finding]:
 
 
 def _length(history: History) -> Iterator[Finding]:
-    """Completions grow and the reward does not."""
+    """Yield a finding if completions grow and the reward does not."""
     lengths, reward = history.series("completion/length_mean"), history.series("reward/mean")
     grown, risen = change(lengths), change(reward)
     if grown is None or risen is None or len(lengths) < 12:

@@ -1,4 +1,4 @@
-"""What stopped the run, where its time went, and whether it got anywhere."""
+"""Rules on what stopped the run, where its time went, and its result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import EvalRecord, History
 
 BATCHED = frozenset({"reward-model", "judge", "rubric"})
-"""Verifiers that wait for a whole batch: a model grades it in this process or elsewhere."""
+"""Verifiers whose rows wait for a whole batch, graded by a model in this process or elsewhere."""
 
 
 def machine_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module."""
+    """Yield the findings of this module's rules."""
     yield from _failed(history)
     yield from _grading_wait(history)
     yield from _outcome(history)
@@ -33,7 +33,7 @@ def _failed(history: History) -> Iterator[Finding]:
         cost=0.3,
         title=f"The run stopped after step {failure.get('step')}: {failure.get('error')}",
         evidence=(str(failure.get("message", ""))[:400],),
-        change=f"mend the cause, then `{command}`." if not diverged else f"a smaller learning rate: `{command}`.",
+        change=f"fix the cause, then `{command}`." if not diverged else f"a smaller learning rate: `{command}`.",
     )
 
 
@@ -50,10 +50,8 @@ def _grading_wait(history: History) -> Iterator[Finding]:
         code="grading-slow",
         level=Level.NOTE if in_process else Level.WARNING,
         cost=share,
-        title=f"{percent(share)} of the time the trainer waits for grading ({wait.mean():.1f} s a step)",
-        evidence=(
-            "the rows themselves take no time: a reward model or a judge grades them in batches, in this process",
-        )
+        title=f"The trainer waits for grading {percent(share)} of the time ({wait.mean():.1f} s per step)",
+        evidence=("single rows have no time of their own: a reward model or a judge grades them in batches",)
         if in_process
         else tuple(f"{row.seconds:.1f} s for rollout {row.step}/{row.group}/{row.sample}" for row in slow),
         change="raise grading.portions: the update begins while others are still graded."
@@ -64,13 +62,13 @@ def _grading_wait(history: History) -> Iterator[Finding]:
 
 
 def _outcome(history: History) -> Iterator[Finding]:
-    """Better, or not: rewards over the run, and the evaluations at its ends; nothing of a stage that trains nothing."""
+    """Yield a finding on whether rewards rose over the run, with the evaluations; none for a stage without training."""
     if METHODS[history.config.method].learns_from is None:
         return
     risen = progress(history)
     reward = history.series("reward/mean")
     judged = any(row.mark is not None for row in history.rows)
-    level = history.series("reward/pass_rate") if judged else reward  # of 0 to 1 where answers are right or wrong
+    level = history.series("reward/pass_rate") if judged else reward  # pass rates are in 0 .. 1
     evidence = [*_evaluations(history.evals)]
     if risen is not None and len(reward) >= 12 and abs(risen) < 2 and history.complete and 0.02 < level.mean() < 0.9:
         yield Finding(
@@ -80,8 +78,8 @@ def _outcome(history: History) -> Iterator[Finding]:
             title=f"The training reward does not rise: {reward[: len(reward) // 4].mean():.3f} in the first quarter,"
             f" {reward[-(len(reward) // 4) :].mean():.3f} in the last",
             evidence=tuple(evidence),
-            change="give it more steps, a higher optim.lr (policy/step_kl tells how far a step goes) or more"
-            " groups a step.",
+            change="give it more steps, a higher optim.lr (policy/step_kl shows the size of a step) or more"
+            " groups per step.",
         )
     elif risen is not None and risen >= 2:
         yield Finding(
@@ -103,6 +101,6 @@ def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
             (a, al, ah), (b, bl, bh) = first[name], last[name]
             overlap = "the intervals overlap (see `reasoner compare RUN OTHER`)"
             verdict = "better" if bl > ah else "worse" if bh < al else overlap
-            form = ".1%" if "@" in name or name == "accuracy" else ".3f"  # rewards and losses are no shares
-            said = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
-            yield f"evaluation {name}: {said}: {verdict}"
+            form = ".1%" if "@" in name or name == "accuracy" else ".3f"  # rewards and losses are not shares
+            values = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
+            yield f"evaluation {name}: {values}: {verdict}"

@@ -1,4 +1,4 @@
-"""Stages that learn from rows: a held-out loss that rises, no better than a coin, the chosen's likelihood lost."""
+"""Rules on stages that learn from rows: overfitting, accuracy no better than chance, a lost chosen likelihood."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from reasoner.observe.explain.finding import Finding, Level
 from reasoner.storage.history import History
 
 RISEN = 0.02
-"""Share by which the last held-out loss may lie above the lowest one."""
+"""Share by which the last held-out loss may exceed the lowest one."""
 UNKNOWN = 0.8
-"""Upper end of an accuracy's interval above which too few pairs were measured to say anything."""
+"""If the upper end of an accuracy's interval is above this, too few pairs were measured for a conclusion."""
 LOST_NATS = 10.0
-"""Nats of a completion: the chosen one is then e^10 times less likely than before the first step (both ours)."""
+"""Nats per completion: the chosen one is then e^10 times less likely than before the first step (both our choice)."""
 
 
 def pair_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module, for sft, reward_model and dpo stages."""
+    """Yield the findings of this module's rules, for sft, reward_model and dpo stages."""
     learns_from = METHODS[history.config.method].learns_from
     if learns_from in ("demonstrations", "pairs"):
         yield from _overfitted(history)
@@ -29,7 +29,7 @@ def pair_rules(history: History) -> Iterator[Finding]:
 
 
 def _overfitted(history: History) -> Iterator[Finding]:
-    """The held-out loss has passed its lowest point while the training loss went on falling."""
+    """Yield a finding if the held-out loss rose above its minimum while the training loss fell."""
     held_out, loss = history.series("eval/loss"), history.series("optim/loss")
     if len(held_out) < 3 or len(loss) < 4:
         return
@@ -39,12 +39,12 @@ def _overfitted(history: History) -> Iterator[Finding]:
     if last <= lowest * (1 + RISEN) or loss[-part:].mean() >= loss[:part].mean():
         return
     section = {"token": "sft", "reward": "reward_model"}.get(METHODS[history.config.method].policy)
-    patience = f"{section}.patience=3 (ends there by itself), " if section else ""
+    patience = f"{section}.patience=3 (which ends the stage there), " if section else ""
     yield Finding(
         code="overfitted",
         level=Level.WARNING,
         cost=0.5 * (1 - best / (len(held_out) - 1)),
-        title="The held-out loss rises while the training loss falls: the rows are being learned by heart",
+        title="The held-out loss rises while the training loss falls: the rows are being memorized",
         evidence=(
             f"held-out loss {lowest:.3f} after step {history.steps_of('eval/loss')[best]}, {last:.3f} at the end",
             f"training loss {loss[:part].mean():.3f} in the first quarter, {loss[-part:].mean():.3f} in the last",
@@ -54,7 +54,7 @@ def _overfitted(history: History) -> Iterator[Finding]:
 
 
 def _a_coin(history: History) -> Iterator[Finding]:
-    """The interval of the last held-out accuracy holds a half."""
+    """Yield a finding if the interval of the last held-out accuracy contains 0.5 or is below it."""
     measured = [row for row in history.evals if "accuracy" in row.metrics]
     if not measured or history.evals[-1] is not measured[-1]:
         return
@@ -66,18 +66,18 @@ def _a_coin(history: History) -> Iterator[Finding]:
         code="no-better-than-a-coin",
         level=Level.FAULT if wrong else Level.WARNING,
         cost=0.8,
-        title="Of held-out pairs the worse completion is preferred: first and second may be swapped"
+        title="The worse completion of held-out pairs is preferred: first and second may be swapped"
         if wrong
-        else "Held-out pairs are told apart no better than by a coin",
+        else "Held-out pairs are ranked no better than by chance",
         evidence=(f"held-out accuracy {value:.1%} [{low:.1%}, {high:.1%}] after step {measured[-1].step}",),
-        change="look at the columns and labels of the pairs (preferences.columns, preferences.labels)."
+        change="check the columns and labels of the pairs (preferences.columns, preferences.labels)."
         if wrong
         else "more pairs or more steps; a larger preferences.held_out_share narrows the interval.",
     )
 
 
 def _chosen_lost(history: History) -> Iterator[Finding]:
-    """Both completions of the pairs lost likelihood, the chosen one more than the margin that was won."""
+    """Yield a finding if both completions of the pairs lost likelihood, the chosen one more than the margin gained."""
     chosen, rejected = history.series("dpo/reward_chosen"), history.series("dpo/reward_rejected")
     if len(chosen) < 4 or len(rejected) != len(chosen):
         return

@@ -1,4 +1,4 @@
-"""How the policy moves: too far, downhill, not at all; and what a loss near 0 means."""
+"""Rules on how the policy moves: too far, downhill or not at all; and on a loss near 0."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from reasoner.storage.find_model import list_checkpoints
 from reasoner.storage.history import History, Row
 
 LARGE_STEP_KL = 0.1
-"""Nats a token. With k2 it is s^2 / 2 for a log-ratio of spread s: at 0.02 one step moves the average token by the
-usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45): no step size that PPO or GRPO is meant for."""
+"""Nats per token. With k2 it is s^2 / 2 for a log-ratio of spread s. At 0.02 one step moves the average token by the
+usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45), for which PPO and GRPO are not meant."""
 REPLACED_STEP_KL = 1.0
-"""Nats a token: after such a step the sampled text tells little of what the policy would write."""
+"""Nats per token: after such a step the sampled text says little about what the policy would write."""
 
 
 def policy_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module; silent where a stage trains nothing."""
+    """Yield the findings of this module's rules; none for a stage that trains nothing."""
     if METHODS[history.config.method].learns_from is None:
         return
     yield from _recorded_sign(history)
@@ -38,12 +38,12 @@ def policy_rules(history: History) -> Iterator[Finding]:
 
 
 def _recorded_sign(history: History) -> Iterator[Finding]:
-    """A rollout that is better than those it is compared with must have an advantage above 0.
+    """Yield a finding if rollouts better than those they are compared with have an advantage below 0, or the reverse.
 
-    Group-relative estimators compare within the group, always (but for a KL in the reward). Others may compare with the
-    step: only rollouts that are better than both means, or worse than both, count there. Advantages that have nothing
-    to do with the rewards are wrong in half of those. Where components are normalized before they are added, the
-    reward itself says nothing of the sign.
+    Group-relative estimators always compare within the group (except with a KL in the reward). Others may compare with
+    the whole step, so only rollouts that are better than both means, or worse than both, are counted for them.
+    Advantages unrelated to the rewards have the wrong sign in half of these. If components are normalized before they
+    are added, the reward does not determine the sign, and nothing is checked.
     """
     algorithm = history.config.algorithm
     if algorithm.normalize_components:
@@ -67,7 +67,7 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
                 if better[0] * (row.advantage or 0.0) < 0:
                     wrong.append(row)
     share = len(wrong) / pairs if pairs else 0.0
-    # a value model and a KL in the reward have a say of their own; an estimator of one's own has neither
+    # value models and a KL in the reward also affect the sign; for a user's own estimator neither is assumed
     least = 0.01 if own else 0.25 if ":" in estimator else 0.6
     if pairs < 8 or share < least:
         return
@@ -82,7 +82,7 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
             f"{len(wrong)} of {pairs} rollouts that were better (worse) than the mean reward of their"
             f" {'group' if own else 'group and of their step'} have a negative (positive) advantage in updates.jsonl",
         ),
-        change="mend the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
+        change="fix the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
         " earned it.",
         rollouts=places(wrong),
         explains=frozenset(DOWNHILL),
@@ -90,13 +90,13 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
 
 
 def _centred(history: History) -> Iterator[Finding]:
-    """Advantages that are nearly all of one sign: rollouts are made likelier (or not) however good they were.
+    """Yield a finding if almost all advantages have one sign, so that rollouts become likelier however good they are.
 
-    Without a value model advantages are differences from a baseline, so those of a step nearly cancel: a centred group
-    sums to 0, and a baseline of the other rollouts or of the batch does so on average.
+    Without a value model, advantages are differences from a baseline, so those of a step nearly cancel: a centred group
+    sums to 0, and with a baseline of the other rollouts or of the batch the sum is 0 on average.
     """
     if traits_of(history.config.algorithm.advantage).baseline not in ("group", "step"):
-        return  # a value model's own baseline; none by design
+        return  # a value model's baseline, or none by design
     sums: list[float] = []
     sizes: list[float] = []
     for rows in history.by_step.values():
@@ -111,8 +111,7 @@ def _centred(history: History) -> Iterator[Finding]:
         code="advantages-not-centred",
         level=Level.FAULT,
         cost=0.6,
-        title=f"The advantages have no baseline: they sum to {percent(abs(share))} of their size, where they should"
-        " cancel",
+        title=f"The advantages have no baseline: they sum to {percent(abs(share))} of their size, but should cancel",
         evidence=(
             f"{'rewarded' if share > 0 else 'all'} rollouts are made {'likelier' if share > 0 else 'less likely'}"
             " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
@@ -123,7 +122,7 @@ def _centred(history: History) -> Iterator[Finding]:
 
 
 LOPSIDED = 0.5
-"""Sum of the advantages over the sum of their sizes: at a half three quarters of the weight has one sign (ours)."""
+"""|Sum of the advantages| / sum of their sizes. At a half, three quarters of the weight has one sign (our choice)."""
 
 DOWNHILL = (
     "reward-falls",
@@ -140,9 +139,10 @@ DOWNHILL = (
 
 
 def _descends(history: History) -> Iterator[Finding]:
-    """To first order an update adds A * (log after - log before) to what it maximises: below 0 it went downhill.
+    """Yield a finding if updates go downhill: to first order an update adds A * (log after - log before) to its
+    objective.
 
-    Each step counts by its direction, gain / sqrt(2 step_kl), so that one long step does not drown the others.
+    Each step counts by its direction, gain / sqrt(2 step_kl), so that one long step does not outweigh the others.
     """
     gain, moved = history.series("policy/step_gain"), history.series("policy/step_kl")
     if len(gain) < 5 or len(gain) != len(moved):
@@ -151,7 +151,7 @@ def _descends(history: History) -> Iterator[Finding]:
     if direction > -3:
         return
     if np.median(moved) > LARGE_STEP_KL:
-        return  # steps that long land anywhere: the step size is the finding
+        return  # steps this long may end anywhere: another rule reports the step size
     below = float((gain < 0).mean())
     if below < 0.7:
         return
@@ -159,7 +159,7 @@ def _descends(history: History) -> Iterator[Finding]:
         code="descends",
         level=Level.FAULT,
         cost=0.9 + 0.1 * below,
-        title="The updates lower what they should raise: the sign of the advantage or of the loss is flipped",
+        title="The updates lower the objective instead of raising it: the advantage or the loss has the wrong sign",
         evidence=(
             f"after {percent(below)} of {len(gain)} updates the rollouts with a positive advantage had become less"
             f" likely and those with a negative one likelier (policy/step_gain {gain.mean():.2g};"
@@ -201,7 +201,7 @@ def _step_size(history: History) -> Iterator[Finding]:
 
 
 def _checkpoint_before(history: History, step: int) -> str:
-    """The overrides of a new run that begins with the newest checkpoint before a step, where one is left."""
+    """Return settings for a new run from the newest checkpoint before a step, as text; "" without a run folder."""
     if history.folder is None:
         return ""
     kept = [
@@ -217,18 +217,18 @@ def _checkpoint_before(history: History, step: int) -> str:
 
 
 class Fall(NamedTuple):
-    """From the best smoothed reward to the last."""
+    """Fall of the smoothed reward from its best value to the last."""
 
     top: float
     end: float
     step: int
-    """Where the best one was."""
+    """Step of the best value."""
     errors: float
-    """The fall in standard errors of the smoothed curve."""
+    """Size of the fall in standard errors of the smoothed curve."""
 
 
 def _fall(history: History, name: str = "reward/mean") -> Fall | None:
-    """Where the reward of the end is far below what the run had reached: by 4 standard errors and by 30 % of it."""
+    """Return the fall if the reward at the end is at least 4 standard errors and 30 % below its best; else None."""
     reward = history.series(name)
     if len(reward) < 8:
         return None
@@ -243,7 +243,7 @@ def _fall(history: History, name: str = "reward/mean") -> Fall | None:
 
 
 def _right_answers_fall(history: History) -> Iterator[Finding]:
-    """Fewer and fewer answers are right, while what else a composed reward counts keeps it up."""
+    """Yield a finding if fewer answers are right while other components keep the reward up."""
     fall = _fall(history, "reward/pass_rate")
     paid = change(history.series("reward/mean"))
     composed = any(row.decided_by in row.weights for row in history.rows)
@@ -265,7 +265,7 @@ def _right_answers_fall(history: History) -> Iterator[Finding]:
             *(f"component {name}: {found.first:.3f} -> {found.last:.3f}" for name, found in moved.items()),
         ),
         change="go back to the best checkpoint (checkpoints/best, or the step above); lower optim.lr, or the weights of"
-        " what is rewarded beside the right answer.",
+        " the components other than the right answer.",
     )
 
 
@@ -274,14 +274,14 @@ def _collapse(history: History) -> Iterator[Finding]:
     if fall is None:
         return
     entropy = history.series("policy/entropy")
-    said = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
+    entropy_text = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
     yield Finding(
         code="reward-falls",
         level=Level.WARNING,
         cost=min(1.0, (fall.top - fall.end) / max(fall.top, 1e-9)),
         title=f"The reward falls: {fall.top:.3f} around step {fall.step}, {fall.end:.3f} at the end",
-        evidence=(f"{fall.errors:.0f} standard errors of the smoothed curve{said}",),
-        change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or hold the"
+        evidence=(f"{fall.errors:.0f} standard errors of the smoothed curve{entropy_text}",),
+        change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or restrain the"
         " policy with algorithm.kl_coef.",
     )
 
@@ -312,19 +312,19 @@ def _standing_still(history: History) -> Iterator[Finding]:
         ),
         change=f"set optim.warmup_steps={max(1, steps // 10)}."
         if warming
-        else "raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
+        else "raise optim.lr tenfold or more (and optim.max_grad_norm, if the norm is far above it), or check"
         " that parameters are trainable.",
         explains=frozenset({"no-progress"}),
     )
 
 
 SMALL_REACH = 0.05
-"""Change of the average token's log-probability over a whole run, if all of its steps added up: less than that is below
-what any change of behaviour needs (ours; steps that help are one or two orders of magnitude above)."""
+"""Change of the average token's log-probability over a whole run, if all of its steps added up. A smaller change is
+below what any change of behaviour needs (our choice; steps that help are one or two orders of magnitude above)."""
 
 
 def _held(history: History) -> Iterator[Finding]:
-    """A KL penalty that outweighs any advantage: the policy cannot leave its reference."""
+    """Yield a finding on a KL penalty that outweighs any advantage, so that the policy cannot leave its reference."""
     coef, kl = history.config.algorithm.kl_coef, history.series("policy/kl_ref")
     risen = change(history.series("reward/mean"))
     if coef < STIFF_KL or not len(kl) or len(history.metrics) < 12 or (risen is not None and risen.z > 3):
@@ -333,13 +333,13 @@ def _held(history: History) -> Iterator[Finding]:
         code="kl-coef-too-large",
         level=Level.WARNING,
         cost=0.6,
-        title=f"The KL penalty (algorithm.kl_coef={coef:g}) holds the policy at its reference, and the reward does not"
+        title=f"The KL penalty (algorithm.kl_coef={coef:g}) keeps the policy at its reference, and the reward does not"
         " rise",
         evidence=(
-            f"a token whose advantage is 1 comes to rest where kl_coef times its log-ratio is 1: at {1 / coef:.2g}"
+            f"a token with an advantage of 1 stops moving where kl_coef times its log-ratio is 1: at {1 / coef:.2g}"
             f" nats; policy/kl_ref is {kl[-1]:.2g} nats a token at the end",
         ),
-        change="lower algorithm.kl_coef to 0.001 .. 0.04, as published GRPO runs have it, or to 0.",
+        change="lower algorithm.kl_coef to 0.001 .. 0.04, as in published GRPO runs, or to 0.",
         explains=frozenset({"no-progress", "no-movement"}),
     )
 
@@ -362,7 +362,7 @@ def _loss_near_zero(history: History) -> Iterator[Finding]:
         cost=0.0,
         title=f"Loss near 0 (mean {loss.mean():.1g}) is expected here: on-policy with centred advantages",
         evidence=(
-            "with one update a batch every ratio is 1, so the loss is minus the token-weighted mean advantage, which"
+            "with one update per batch every ratio is 1, so the loss is minus the token-weighted mean advantage, which"
             " centring puts near 0; its gradient is not 0. Read reward/mean and policy/step_kl instead",
         ),
     )
@@ -374,7 +374,7 @@ def _mean(history: History, name: str) -> float:
 
 
 def progress(history: History) -> float | None:
-    """Standard errors by which the reward rose from the first quarter to the last; None where it is too short."""
+    """Return by how many standard errors the reward rose from the first quarter to the last; None if too short."""
     reward = history.series("reward/mean")
     found = change(reward)
     return None if found is None else found.z

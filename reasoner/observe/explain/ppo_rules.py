@@ -1,4 +1,4 @@
-"""PPO's own failures: a diverging value model, too loose or too tight KL control, collapsing rewards, hacking."""
+"""Rules on PPO's failures: a diverging value model, wrong KL control, collapsing rewards, reward hacking."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from reasoner.observe.explain.significance import change, percent
 from reasoner.storage.history import History
 
 CERTAIN = 3.0
-"""Standard errors by which a curve must have moved (ours)."""
+"""Standard errors by which a curve must have moved (our choice)."""
 AGREED = 0.1
-"""Correlation over a step's rollouts below which a reward tells next to nothing of the held-out scorer's."""
+"""Correlation over a step's rollouts below which the reward says almost nothing about the held-out scorer's."""
 BLOWN_UP = 10.0
-"""Squared error of the values over that of values of 0, which is the mean square of the returns."""
+"""Squared error of the values relative to that of values of 0, which is the mean square of the returns."""
 DEAD = 0.1
-"""Explained variance below which a value model does next to nothing (all ours)."""
+"""Explained variance below which a value model has almost no effect (all of these are our choice)."""
 FAR_NATS = 10.0
-"""Nats a completion: the sampled text is then e^10 times likelier under the policy than under its reference."""
+"""Nats per completion: the sampled text is then e^10 times likelier under the policy than under its reference."""
 FAR_NATS_TOKEN = 0.5
-"""Nats a token, for short completions: each token is 1.6 times likelier than under the reference (both ours)."""
+"""Nats per token, for short completions: each token is 1.6 times likelier than under the reference (both our
+choice)."""
 
 
 def ppo_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module; silent where a stage has no value model, no KL and no learned reward."""
+    """Yield the findings of this module's rules; none for a stage without a value model, KL and learned reward."""
     if METHODS[history.config.method].learns_from is None:
         return
     yield from _value_diverges(history)
@@ -37,7 +38,7 @@ def ppo_rules(history: History) -> Iterator[Finding]:
 
 
 def _value_diverges(history: History) -> Iterator[Finding]:
-    """The value's error grows while it explains less than a constant would, or it blew up once and is dead since."""
+    """Yield a finding if the value's error grows while it explains little, or once grew and it explains nothing."""
     explained, error = history.series("value/explained_variance"), history.series("value/error_squared")
     grown, zero = change(error), history.series("value/return_squared")
     if grown is None or not len(explained) or len(zero) != len(error):
@@ -45,9 +46,9 @@ def _value_diverges(history: History) -> Iterator[Finding]:
     last = float(explained[-max(2, len(explained) // 4) :].mean())
     times = float((error / zero.clip(1e-12)).max())
     if last < -0.5 and grown.z > CERTAIN and grown.last > 2 * grown.first:
-        said = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
+        evidence = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
     elif last < DEAD and times > BLOWN_UP:
-        said = f"its squared error reached {error.max():.3g}, {times:.0f} times that of a value of 0"
+        evidence = f"its squared error reached {error.max():.3g}, {times:.0f} times that of a value of 0"
     else:
         return
     yield Finding(
@@ -56,7 +57,7 @@ def _value_diverges(history: History) -> Iterator[Finding]:
         cost=0.7,
         title="The value model diverges: advantages are measured against a baseline that is no better than none",
         evidence=(
-            said,
+            evidence,
             f"explained variance is {last:.2f} in the last quarter (1 perfect, 0 no better than a constant)",
         ),
         change="lower value.lr, keep value.clip_range, warm the value up first (value.warmup_steps), or start it from"
@@ -65,7 +66,7 @@ def _value_diverges(history: History) -> Iterator[Finding]:
 
 
 def _kl_control(history: History) -> Iterator[Finding]:
-    """A KL that runs away unpunished (harmful where the reward is learned), or a penalty that allows no move at all."""
+    """Yield a finding on a KL that grows without penalty under a learned reward, or a penalty that allows no change."""
     kl, coef = history.series("kl/ref"), history.series("kl/coef")
     reward, spread = change(history.series("reward/mean")), history.series("reward/std")
     moved = change(kl)
@@ -82,10 +83,10 @@ def _kl_control(history: History) -> Iterator[Finding]:
             code="kl-coef-too-small",
             level=Level.WARNING,
             cost=0.6,
-            title=f"The KL coefficient is too small: the policy is {moved.last:.1f} nats a completion from its start",
+            title=f"The KL coefficient is too small: the policy is {moved.last:.1f} nats per completion from its start",
             evidence=(
                 f"kl/ref went from {moved.first:.2g} to {moved.last:.3g} nats a completion",
-                f"its penalty is {penalty:.2g}, the rewards' own spread {width:.2g}: nothing holds the policy back",
+                f"its penalty is {penalty:.2g}, the rewards' own spread {width:.2g}: nothing restrains the policy",
             ),
             change=f"raise algorithm.kl_coef (to about {0.5 * gain / moved.last:.2g}), let it adapt"
             " (algorithm.kl_target), or set algorithm.kl_budget to stop in time.",
@@ -108,7 +109,7 @@ def _kl_control(history: History) -> Iterator[Finding]:
 
 
 def _collapse(history: History) -> Iterator[Finding]:
-    """Rewards fall, from the best they were, by more than their own spread, or stop differing at a low level."""
+    """Yield a finding if rewards fell from their best level by more than their own spread."""
     rewards, spread = history.series("reward/mean"), history.series("reward/std")
     narrowed = change(spread)
     size = max(2, len(rewards) // 4)
@@ -121,12 +122,12 @@ def _collapse(history: History) -> Iterator[Finding]:
     spreads = (fall.first - fall.last) / narrowed.first
     evidence = [f"reward/mean went from {fall.first:.3g} to {fall.last:.3g}, {spreads:.1f} spreads down"]
     if narrowed.last < 0.1 * narrowed.first:
-        evidence.append("the rewards of a step hardly differ any more: there is no way back")
+        evidence.append("the rewards of a step hardly differ any more, so training cannot recover")
     yield Finding(
         code="rewards-collapsed",
         level=Level.FAULT,
         cost=0.9,
-        title="The rewards have collapsed: training has made the policy worse by the reward that it trains on",
+        title="The rewards have collapsed: training has made the policy worse by its own reward",
         evidence=tuple(evidence),
         change="go back to the best checkpoint; lower optim.lr or algorithm.entropy_coef, use fewer inner_epochs or a"
         " lower stop_kl.",
@@ -135,15 +136,15 @@ def _collapse(history: History) -> Iterator[Finding]:
 
 
 def _hacked(history: History) -> Iterator[Finding]:
-    """The reward does not fall while a scorer that training does not see does: the held-out one, or the evaluation."""
+    """Yield a finding if the reward does not fall while the held-out scorer, or the evaluation, does."""
     proxy = change(history.series("reward/mean"))
     if proxy is None or proxy.z < -CERTAIN or history.config.reward is None:
         return
     evidence: list[str] = []
     cost = 0.0
-    held = change(history.series("watch/held_out"))
-    if held is not None and held.z < -CERTAIN:
-        evidence.append(f"the held-out scorer's reward went from {held.first:.3g} to {held.last:.3g}")
+    held_out = change(history.series("watch/held_out"))
+    if held_out is not None and held_out.z < -CERTAIN:
+        evidence.append(f"the held-out scorer's reward went from {held_out.first:.3g} to {held_out.last:.3g}")
         cost = 0.9
     fell = _evaluation_fell(history)
     if fell:
@@ -160,11 +161,11 @@ def _hacked(history: History) -> Iterator[Finding]:
         level=Level.FAULT,
         cost=cost,
         title=f"The reward model is being hacked: its reward went from {proxy.first:.3g} to {proxy.last:.3g} while what"
-        " it stands for fell",
+        " it should measure fell",
         evidence=tuple(evidence),
         change="raise algorithm.kl_coef or set algorithm.kl_budget, use an ensemble with a disagreement penalty, and"
-        " train the reward model again on pairs of this policy (a round more)"
-        + ("; alarms.jsonl holds the completions." if _has_alarms(history) else "."),
+        " train the reward model again on pairs of this policy (one more round)"
+        + ("; alarms.jsonl has the completions." if _has_alarms(history) else "."),
         explains=frozenset({"rises", "solved", "length-drift", "truncated", "all-wrong", "reward-disagrees"}),
     )
 
@@ -174,13 +175,13 @@ def _has_alarms(history: History) -> bool:
 
 
 def _disagrees(history: History) -> Iterator[Finding]:
-    """The reward and the held-out scorer no longer order a step's rollouts alike: seen before their means part."""
+    """Yield a finding if reward and held-out scorer stop ranking rollouts alike, often before their means part."""
     agreement = change(history.series("watch/agreement"))
-    held = change(history.series("watch/held_out"))
-    if agreement is None or held is None or agreement.last > AGREED or agreement.z > -CERTAIN:
+    held_out = change(history.series("watch/held_out"))
+    if agreement is None or held_out is None or agreement.last > AGREED or agreement.z > -CERTAIN:
         return
-    if held.z > CERTAIN:
-        return  # what it stands for still gets better
+    if held_out.z > CERTAIN:
+        return  # the held-out score still rises
     yield Finding(
         code="reward-disagrees",
         level=Level.FAULT if agreement.last < -AGREED else Level.WARNING,
@@ -188,17 +189,17 @@ def _disagrees(history: History) -> Iterator[Finding]:
         title="The reward no longer agrees with the held-out scorer on which completions are better: their correlation"
         f" went from {agreement.first:.2f} to {agreement.last:.2f}",
         evidence=(
-            f"watch/agreement fell by {-agreement.z:.0f} standard errors; above 0.3 a reward says something of what it"
-            " stands for, near 0 nothing, below 0 it pays for the opposite",
+            f"watch/agreement fell by {-agreement.z:.0f} standard errors; above 0.3 a reward says something about what"
+            " it should measure, near 0 nothing, and below 0 it rewards the opposite",
         ),
         change="go back to a checkpoint from before it fell, raise algorithm.kl_coef, and train the reward model again"
-        " on pairs of this policy (a round more).",
+        " on pairs of this policy (one more round).",
         explains=frozenset({"rises", "solved"}),
     )
 
 
 def _evaluation_fell(history: History) -> str:
-    """In words, where the last evaluation lies below an earlier one, intervals apart."""
+    """Describe by how much the last evaluation is below the best earlier one; "" unless their intervals are apart."""
     found: list[tuple[str, tuple[float, float, float]]] = []
     for row in history.evals:
         metrics = row.metrics

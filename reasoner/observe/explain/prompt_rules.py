@@ -1,4 +1,4 @@
-"""What the model is given: the chat template, and answers that should not be there."""
+"""Rules on the prompts: the chat template, reference answers in prompts, and duplicate problems."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ NOT_OPENED = re.compile(
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:user|system)\b(?:(?!<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>).)*$",
     re.DOTALL,
 )
-"""A prompt whose last turn is not the assistant's."""
+"""Pattern of a prompt whose last turn is not the assistant's."""
 OPENS = re.compile(r"\s*(?:<\|[\w ]+\|>\s*)?(?:assistant|model)\b")
-"""A completion that opens the assistant's turn itself."""
+"""Pattern of a completion that opens the assistant's turn itself."""
 SLOTS = (2, 4, 8)
-"""Characters before an answer that make its place."""
+"""Numbers of characters before an answer that identify its position."""
 START = "\x02"
-"""Stands for the beginning of a prompt."""
+"""Mark for the beginning of a prompt."""
 
 
 def prompt_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module."""
+    """Yield the findings of this module's rules."""
     yield from _template(history)
     yield from _gold_in_prompt(history)
     yield from _twins(history)
@@ -72,7 +72,7 @@ def _template(history: History) -> Iterator[Finding]:
 
 
 def _harm(history: History) -> tuple[float, str] | None:
-    """What the template could have cost: completions of the first steps that fail without having been tried."""
+    """Return the possible harm of the template as (share not right, sentence); None if the first steps went well."""
     first = [row for step in history.steps[:3] for row in history.by_step[step]]
     if not first:
         return None
@@ -80,11 +80,11 @@ def _harm(history: History) -> tuple[float, str] | None:
     right = sum(row.right for row in first) / len(first)
     if right > 0.5 and bad < 0.2:
         return None
-    return 1 - right, f"in the first steps {percent(right)} are right, {percent(bad)} are cut off or give no answer"
+    return 1 - right, f"in the first steps {percent(right)} are right, {percent(bad)} are truncated or give no answer"
 
 
 def _prompt_changed(history: History) -> Iterator[str]:
-    """The stage that the model came from was given other prompts."""
+    """Yield the prompt settings that differ from those of the stage that trained the model."""
     before = history.before
     if before is None:
         return
@@ -103,14 +103,14 @@ def _short(value: object) -> str:
 
 
 def _marks(history: History) -> Iterator[str]:
-    """The model writes turn marks itself, or the prompts use marks that are not its tokenizer's."""
+    """Yield evidence that the model writes turn marks itself, or that prompts have marks unknown to its tokenizer."""
     rows = history.rows
     if not rows:
         return
     writes = [row for row in rows if ROLE_MARKS.search(row.completion)]
     if len(writes) >= max(3, 0.05 * len(rows)):
         mark = Counter(m for row in writes for m in ROLE_MARKS.findall(row.completion)).most_common(1)[0][0]
-        yield f"{percent(len(writes) / len(rows))} of the completions hold turn marks such as {mark!r} as text"
+        yield f"{percent(len(writes) / len(rows))} of the completions contain turn marks such as {mark!r} as text"
     closed = [row for row in rows[:200] if NOT_OPENED.search(row.prompt)]
     if len(closed) > 0.5 * len(rows[:200]):
         yield "the prompts end with the user's turn: the assistant's is not opened (add_generation_prompt)"
@@ -126,18 +126,18 @@ def _marks(history: History) -> Iterator[str]:
     in_prompts = {mark for row in rows[:50] for mark in ROLE_MARKS.findall(row.prompt)}
     foreign = sorted(mark for mark in in_prompts if mark not in own)
     if foreign:
-        yield f"the prompts hold {', '.join(map(repr, foreign[:3]))}, which the model's own chat template does not"
+        yield f"the prompts contain {', '.join(map(repr, foreign[:3]))}, which the model's own chat template does not"
     marks = set(ROLE_MARKS.findall(own))
     runs_on = [row for row in rows[:200] if row.truncated]
     if marks and not in_prompts and history.before is None and len(runs_on) > 0.5 * min(200, len(rows)):
         yield (
-            f"the model has a chat template ({', '.join(sorted(marks)[:2])}), the prompts hold none of its marks, and"
-            f" {percent(len(runs_on) / min(200, len(rows)))} of the completions do not end by themselves"
+            f"the model has a chat template ({', '.join(sorted(marks)[:2])}), the prompts contain none of its marks,"
+            f" and {percent(len(runs_on) / min(200, len(rows)))} of the completions are truncated"
         )
 
 
 def _own_template(history: History) -> str | None:
-    """The chat template that lies with the run's model."""
+    """Return the chat template in the folder of the run's model; None if there is none."""
     if history.folder is None:
         return None
     folders = [*sorted(history.folder.glob("checkpoints/step-*/model")), history.folder / "final"]
@@ -157,7 +157,7 @@ def _own_template(history: History) -> str | None:
 
 
 def _double_begin(history: History) -> Iterator[str]:
-    """Two equal special tokens at the start of nearly every prompt: a begin-of-sequence token put there twice."""
+    """Yield evidence that nearly every prompt begins with two equal special tokens (a doubled begin-of-sequence)."""
     rows = [row for row in history.rows[:200] if len(row.prompt_ids) > 2]
     doubled = [row for row in rows if row.prompt_ids[0] == row.prompt_ids[1]]
     firsts = {int(row.prompt_ids[0]) for row in rows}
@@ -171,10 +171,10 @@ def _double_begin(history: History) -> Iterator[str]:
 
 
 def _gold_in_prompt(history: History) -> Iterator[Finding]:
-    """A fixed place of the prompt always holds the answer.
+    """Yield a finding if a fixed position of the prompt always contains the answer.
 
-    Answers stand in prompts by accident (a number of the question) and by design (one of the choices), so standing
-    there proves nothing. But a place, told by the characters before it, whose content is the problem's own answer
+    Prompts may contain their answer by accident (a number of the question) or by design (one of the choices), so this
+    alone proves nothing. But a position, identified by the characters before it, whose content is the problem's answer
     every time it occurs, in many problems with different answers, is not a part of the question.
     """
     problems = {row.problem: row for row in history.rows if _is_answer(row)}
@@ -202,13 +202,13 @@ def _gold_in_prompt(history: History) -> Iterator[Finding]:
 
 
 def _is_answer(row: Row) -> bool:
-    """Whether the reference is an answer, and not a criterion or most of the question itself."""
+    """Return True if the reference is an answer, and not a criterion or most of the question itself."""
     gold = _gold(row)
     return gold is not None and row.outcome != "scored" and len(gold) < 0.5 * len(row.question.strip())
 
 
 def _gold(row: Row) -> str | None:
-    """The answer as text, where the reference is one."""
+    """Return the answer as text, if the reference is one or the rollout's right answer shows it; else None."""
     if isinstance(row.reference, bool) or not isinstance(row.reference, str | int | float):
         return row.answer if row.right and row.answer and len(row.answer) > 2 else None
     text = str(row.reference).strip()
@@ -216,7 +216,7 @@ def _gold(row: Row) -> str | None:
 
 
 def _slots(row: Row) -> list[str]:
-    """The characters before each whole occurrence of the answer in the prompt, in several lengths."""
+    """Return the characters before each occurrence of the answer in the prompt as a whole word, in several lengths."""
     gold = _gold(row)
     if gold is None:
         return []
@@ -225,7 +225,7 @@ def _slots(row: Row) -> list[str]:
         text[max(0, match.start() - size) : match.start()]
         for match in re.finditer(rf"(?<![\w.]){re.escape(gold)}(?![\w]|\.\d)", text)
         for size in SLOTS
-        # digits before a number are the question's own: "0+" is always followed by the sum
+        # digits before a number belong to the question: "0+" is always followed by the sum
         if not (re.search(r"\d", gold) and re.search(r"\d", text[max(0, match.start() - size) : match.start()]))
     ]
 
@@ -248,9 +248,9 @@ def _leak(history: History, slot: str, rows: list[Row], problems: int) -> Findin
         code="gold-in-prompt",
         level=Level.FAULT,
         cost=max(0.6, share),
-        title=f"The answer stands in the prompt of {percent(share)} of the problems: the model learns to copy it",
+        title=f"The prompt of {percent(share)} of the problems contains the answer: the model learns to copy it",
         evidence=tuple(evidence),
-        change="take the reference out of the prompt (the task's template or prompt_column, prompt.template), and"
+        change="remove the reference from the prompt (the task's template or prompt_column, prompt.template), and"
         " evaluate"
         " again on clean prompts.",
         rollouts=places(with_gold),
@@ -262,30 +262,30 @@ def _leak(history: History, slot: str, rows: list[Row], problems: int) -> Findin
 
 
 def _twins(history: History) -> Iterator[Finding]:
-    """Problems whose prompts are the same text: contradicting references, or one problem many times."""
+    """Yield findings on problems with the same prompt: contradicting references, or one problem many times."""
     names: dict[str, dict[str, Row]] = {}
     for row in history.rows:
         if row.outcome != "scored":
             names.setdefault(row.prompt, {}).setdefault(row.problem, row)
     total = sum(map(len, names.values()))
     same = [[*twins.values()] for twins in names.values() if len(twins) > 1]
-    torn = [rows for rows in same if len({answer for row in rows if (answer := _answer(row))}) > 1]
-    torn_share, share = sum(map(len, torn)) / max(1, total), sum(map(len, same)) / max(1, total)
-    if len(torn) >= 1 and torn_share >= TWINS:
-        first, second, *_ = torn[0]
+    contradicting = [rows for rows in same if len({answer for row in rows if (answer := _answer(row))}) > 1]
+    contradicting_share, share = sum(map(len, contradicting)) / max(1, total), sum(map(len, same)) / max(1, total)
+    if len(contradicting) >= 1 and contradicting_share >= TWINS:
+        first, second, *_ = contradicting[0]
         yield Finding(
             code="contradicting-references",
             level=Level.FAULT,
-            cost=min(1.0, 0.4 + torn_share),
-            title=f"{percent(torn_share)} of the problems have the very prompt of another problem, and another"
-            " reference: the model cannot tell which is asked",
+            cost=min(1.0, 0.4 + contradicting_share),
+            title=f"{percent(contradicting_share)} of the problems have the same prompt as another problem, but another"
+            " reference: the model cannot know which is meant",
             evidence=(
                 f"problems {first.problem} and {second.problem} are both {first.prompt[-100:]!r}; references"
                 f" {_short(first.reference)} and {_short(second.reference)}",
             ),
-            change="look at how prompts are made (a template without {prompt}, text cut off, a wrong column), and mend"
+            change="check how prompts are made (a template without {prompt}, text cut off, a wrong column), and fix"
             " or drop the wrong references.",
-            rollouts=places([row for rows in torn for row in rows]),
+            rollouts=places([row for rows in contradicting for row in rows]),
             explains=frozenset({"all-wrong", "no-progress", "one-answer-for-all", "duplicate-problems"}),
         )
     if total >= 16 and share >= 0.5:
@@ -293,22 +293,22 @@ def _twins(history: History) -> Iterator[Finding]:
             code="duplicate-problems",
             level=Level.WARNING,
             cost=0.5 * share,
-            title=f"{percent(share)} of the problems are another one under another name: {len(names)} different prompts"
-            f" among {total} problems",
-            evidence=(f"one stands there {max(map(len, same))} times",),
-            change="drop the copies: they are learned by heart, and the evaluation may hold them too.",
+            title=f"{percent(share)} of the problems repeat another one under another name: {len(names)} different"
+            f" prompts among {total} problems",
+            evidence=(f"one occurs {max(map(len, same))} times",),
+            change="drop the copies: they are memorized, and the evaluation may contain them too.",
             rollouts=places([rows[0] for rows in same]),
         )
 
 
 def _answer(row: Row) -> str | None:
-    """The reference, where it is an answer as text or number."""
+    """Return the reference as text if it is a text or a number; else None."""
     return str(row.reference).strip() if isinstance(row.reference, str | int | float) else None
 
 
 TWINS = 0.05
-"""Share of problems that contradict another one: about the label noise of public data sets, from where on it is worth
-more than a note (ours)."""
+"""Share of problems that contradict another one from which on it is worth more than a note: about the label noise of
+public data sets (our choice)."""
 
 
 def _mean(rows: list[Row]) -> float:

@@ -1,4 +1,4 @@
-"""Findings as text, for a terminal and for the log of a run."""
+"""Findings as text, for a terminal and for a run's log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLOURS = {Level.FAULT: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 
 
 def print_findings(stages: Sequence[tuple[History, Sequence[Finding]]], console: Console | None = None) -> None:
-    """Every stage's findings, the costliest first."""
+    """Print the findings of every stage, the costliest first."""
     console = console or plain_console()
     for history, found in stages:
         where = history.folder or Path("run")
@@ -52,7 +52,7 @@ def _summary(history: History) -> str:
 
 
 def sentence(finding: Finding) -> str:
-    """One finding in one line, for a log."""
+    """Return a finding as one line, for a log."""
     why = f" ({finding.evidence[0]})" if finding.evidence else ""
     change = f" Try: {as_started(finding.change)}" if finding.change else ""
     return f"{finding.level}: {finding.title}{why}.{change}"

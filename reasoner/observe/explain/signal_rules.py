@@ -1,4 +1,4 @@
-"""Is there anything to learn from: groups whose rewards differ, and completions that get to their end."""
+"""Rules on the training signal: groups whose rewards differ, and completions that are not truncated."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from verifiers import all_right, all_wrong
 from verifiers.stats import wilson_interval
 
 MOSTLY = 0.8
-"""Of five groups that are sampled four teach nothing: the same compute on other problems gives five times the
-gradient (ours)."""
+"""At this share, four of five sampled groups teach nothing: the same compute on other problems gives five times the
+gradient (our choice)."""
 TRUNCATED = 0.1
-"""One completion in ten ends at the limit: published runs keep this in the low percents once they learn (ours)."""
+"""At this share, one completion in ten ends at the limit; published runs keep it at a few percent once they learn (our
+choice)."""
 
 
 def signal_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module; whether groups have signal matters only to a stage that trains on rewards."""
+    """Yield the findings of this module's rules; those on signal only for a stage that trains on rewards."""
     if METHODS[history.config.method].learns_from == "rewards":
         yield from _no_signal(history)
         yield from _none_accepted(history)
@@ -37,10 +38,10 @@ def signal_rules(history: History) -> Iterator[Finding]:
 
 
 def _no_signal(history: History) -> Iterator[Finding]:
-    """Groups that are all wrong, and groups that are all right and have equal rewards, over the run and at its ends.
+    """Yield findings on groups that are all wrong, and on groups that are all right with equal rewards.
 
-    Right answers whose rewards differ by something else (a length) still give a gradient: only those without signal
-    leave nothing to learn.
+    They look at the whole run, its start and its end. Groups whose answers are all right but whose rewards differ by
+    something else (such as a length) still give a gradient; only groups without signal leave nothing to learn.
     """
     wrong, right, idle = _shares(history)
     if len(wrong) < 2:
@@ -60,7 +61,7 @@ def _no_signal(history: History) -> Iterator[Finding]:
             code="all-wrong",
             level=Level.NOTE,
             cost=whole,
-            title=f"{percent(whole)} of the groups are all wrong ({percent(late_wrong)} of the last third)",
+            title=f"{percent(whole)} of the groups are all wrong ({percent(late_wrong)} in the last third)",
             evidence=(_of_the_wrong(whole, idle_wrong),),
             change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model never solves;"
             " a larger rollout.group_size finds rarer solutions.",
@@ -75,7 +76,7 @@ def _no_signal(history: History) -> Iterator[Finding]:
                 f"over the whole run {percent(float(idle_right.mean()))} of the groups have every rollout right and"
                 f" equal rewards: no gradient",
             ),
-            change="take harder problems, or a larger rollout.group_size.",
+            change="use harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress", "no-diversity"}),
         )
     elif early_right > 0.5 and not rises:
@@ -87,7 +88,7 @@ def _no_signal(history: History) -> Iterator[Finding]:
             " teaches nothing",
             evidence=(f"of the whole run {percent(float(idle_right.mean()))}; the reward does not rise on the others",),
             change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model always solves;"
-            " take harder problems, or a larger rollout.group_size.",
+            " use harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress"}),
         )
     elif late_right > MOSTLY:
@@ -97,12 +98,12 @@ def _no_signal(history: History) -> Iterator[Finding]:
             cost=late_right,
             title=f"The task is nearly solved: {percent(late_right)} of the last groups are all right",
             evidence=(f"at the start it was {percent(float(right[:start].mean()))}",),
-            change="stop here, or go on with harder problems.",
+            change="stop here, or continue with harder problems.",
         )
 
 
 def _none_accepted(history: History) -> Iterator[Finding]:
-    """Rejection sampling whose threshold no reward reaches, or every reward does."""
+    """Yield a finding on rejection sampling whose threshold no reward reaches, or every reward does."""
     algorithm = history.config.algorithm
     rows = [row for row in history.graded if row.advantage is not None]
     if traits_of(algorithm.advantage).baseline is not None or len(rows) < 16:
@@ -113,7 +114,7 @@ def _none_accepted(history: History) -> Iterator[Finding]:
     share, upper = len(accepted) / len(rows), float(rewards[(3 * len(rewards)) // 4])
     if 0.01 <= share <= 0.99 or (share > 0.99 and rewards[0] == rewards[-1]):
         return
-    spread = f"the rewards lie between {rewards[0]:.3g} and {rewards[-1]:.3g}, a quarter at {upper:.3g} or above"
+    spread = f"the rewards are between {rewards[0]:.3g} and {rewards[-1]:.3g}, a quarter at {upper:.3g} or above"
     lower = f"set algorithm.advantage_options.threshold={upper:.3g}, or " if upper > rewards[0] else ""
     yield Finding(
         code="none-accepted" if share < 0.01 else "all-accepted",
@@ -122,7 +123,7 @@ def _none_accepted(history: History) -> Iterator[Finding]:
         title=f"{percent(share)} of the rollouts reach algorithm.advantage_options.threshold={threshold:g}: "
         + ("the others have no gradient" if share < 0.01 else "rejection sampling rejects nothing"),
         evidence=(
-            f"algorithm.advantage={algorithm.advantage} learns from rewards of the threshold or more alone; {spread}",
+            f"algorithm.advantage={algorithm.advantage} learns only from rewards at or above the threshold; {spread}",
         ),
         change=lower + "compare rewards with each other (algorithm.advantage=grpo).",
         rollouts=places(rows),
@@ -131,7 +132,7 @@ def _none_accepted(history: History) -> Iterator[Finding]:
 
 
 def _dead_task(history: History) -> Iterator[Finding]:
-    """One task of several that is never solved, while others are."""
+    """Yield a finding on a task that is never solved while other tasks are."""
     rights: dict[str, list[bool]] = {}
     for group in history.groups:
         marks = [row.mark for row in group if row.mark is not None]
@@ -151,8 +152,8 @@ def _dead_task(history: History) -> Iterator[Finding]:
         title=f"{percent(1 - sum(found) / len(found))} of the groups of {task!r} are all wrong, while"
         f" {percent(sum(others) / len(others))} of the other tasks' have a right one",
         evidence=(
-            f"it is {percent(share)} of the sampling; outcomes: {_reasons(rows)}",
-            f"one was judged: {rows[0].reason[:120]!r} (answer {str(rows[0].answer)[:40]!r}, reference"
+            f"it takes {percent(share)} of the sampling; outcomes: {_reasons(rows)}",
+            f"one verdict: {rows[0].reason[:120]!r} (answer {str(rows[0].answer)[:40]!r}, reference"
             f" {str(rows[0].reference)[:40]!r})",
         ),
         change=f"read some of its rollouts (`reasoner report RUN`): either {task!r} is too hard for this model, or its"
@@ -163,14 +164,14 @@ def _dead_task(history: History) -> Iterator[Finding]:
 
 
 class Shares(NamedTuple):
-    """Shares of groups, of each step; 0 or 1 of each group where no steps were logged."""
+    """Shares of groups, one value per step; without logged steps, 0 or 1 for each group."""
 
     wrong: NDArray[np.float64]
-    """All of whose answers are wrong."""
+    """Groups whose answers are all wrong."""
     right: NDArray[np.float64]
-    """All of whose answers are right."""
+    """Groups whose answers are all right."""
     idle: NDArray[np.float64]
-    """Without signal: their rewards are equal."""
+    """Groups without signal: their rewards are equal."""
 
 
 def _shares(history: History) -> Shares:
@@ -189,14 +190,14 @@ def _shares(history: History) -> Shares:
 
 
 def _of_the_wrong(share: float, idle: float) -> str:
-    """What groups without a right answer still teach."""
+    """Describe what groups without a right answer still teach."""
     if idle > 0.5 * share:
         return "without differing rewards they give no gradient"
-    return "their rewards differ all the same, by what else is rewarded: that is all they teach"
+    return "their rewards still differ, by something else that is rewarded: that is all they teach"
 
 
 def _empty_steps(history: History) -> float:
-    """Share of steps in which no group had differing rewards: no gradient at all."""
+    """Return the share of steps in which no group had differing rewards, so that there was no gradient."""
     signal = history.series("groups/signal")
     if len(signal):
         return float((signal == 0).mean())
@@ -208,9 +209,9 @@ def _all_wrong(history: History, share: float, late: float, idle: float, empty: 
     wrong = [row for row in history.rows if row.mark is not None and row.mark <= 0]
     evidence = [f"in the last third of the run it is {percent(late)}; {_of_the_wrong(share, idle)}"]
     if empty > 0:
-        evidence.append(f"{percent(empty)} of the steps had no group with signal at all")
+        evidence.append(f"{percent(empty)} of the steps had no group with signal")
     evidence.append(
-        f"{unsolved[0]} of {unsolved[1]} problems were never solved in any of their samples; reasons given most:"
+        f"{unsolved[0]} of {unsolved[1]} problems were never solved in any of their samples; most frequent reasons:"
         f" {_reasons(wrong)}"
     )
     agreed = _agreed(history)
@@ -229,10 +230,10 @@ def _all_wrong(history: History, share: float, late: float, idle: float, empty: 
         + (
             ", and yet the reward rises"
             if rises
-            else ": the problems are too hard for this model, or its answers are not understood"
+            else ": the problems are too hard for this model, or its answers are not recognised"
         ),
         evidence=tuple(evidence),
-        change="take easier problems (`reasoner preflight CONFIG --write-problems FILE` keeps those with signal),"
+        change="use easier problems (`reasoner preflight CONFIG --write-problems FILE` keeps those with signal),"
         " start from"
         " a model that solves some (an sft stage, an instruct model), or raise rollout.group_size.",
         rollouts=places(wrong),
@@ -241,7 +242,7 @@ def _all_wrong(history: History, share: float, late: float, idle: float, empty: 
 
 
 def _agreed(history: History) -> tuple[Row, float] | None:
-    """A rollout whose answer most of its all-wrong group gives, and the share of such groups, where it is a fifth."""
+    """Return a rollout whose answer dominates its all-wrong group, and the share of such groups; None below a fifth."""
     wrong = [group for group in history.groups if all_wrong(row.mark for row in group)]
     found: list[Row] = []
     for group in wrong:
@@ -259,13 +260,13 @@ def _never_solved(history: History) -> tuple[int, int]:
 
 
 def _reasons(rows: list[Row]) -> str:
-    """The commonest outcomes, in shares."""
+    """Return the three most frequent outcomes with their shares, as text."""
     counted = Counter(row.outcome for row in rows)
     return ", ".join(f"{name} {percent(count / max(1, len(rows)))}" for name, count in counted.most_common(3))
 
 
 def _truncated(history: History) -> Iterator[Finding]:
-    """Completions that end at the limit; what a longer limit would be worth."""
+    """Yield a finding on completions that end at the token limit, with what a longer limit would gain."""
     rows = history.graded
     cut = [row for row in rows if row.truncated]
     share = len(cut) / len(rows) if rows else 0.0
@@ -277,7 +278,7 @@ def _truncated(history: History) -> Iterator[Finding]:
     by_step = history.series("completion/truncated")
     trend = change(by_step)
     falls = trend is not None and trend.last < TRUNCATED / 2 and trend.z < -3
-    # where most are cut, those that ended are a selection: no measure of what the others would have reached
+    # if most are truncated, those that ended are a selection: they do not show what the others would have reached
     harmless = right_cut > 0.8 * right_ended if len(ended) > len(cut) else right_cut > 0.5
     rambling = rambles(cut)
     evidence = [
@@ -289,12 +290,12 @@ def _truncated(history: History) -> Iterator[Finding]:
         lengths = np.sort([row.tokens for row in ended])
         crowd = float((lengths > 0.8 * limit).mean())
         evidence.append(
-            f"the completions that end by themselves take {np.median(lengths):.0f} tokens (median);"
+            f"the completions that end before the limit have {np.median(lengths):.0f} tokens (median);"
             f" {percent(crowd)} of them end in the last fifth before the limit"
         )
     if rambling > 0.5:
         evidence.append(
-            f"but {percent(rambling)} of the truncated ones go round in circles or have given their answer already: for"
+            f"but {percent(rambling)} of the truncated ones repeat themselves or have already given their answer: for"
             " those a longer limit changes nothing"
         )
     yield Finding(
@@ -302,12 +303,12 @@ def _truncated(history: History) -> Iterator[Finding]:
         level=Level.NOTE if falls or harmless else Level.WARNING,
         cost=share * (0.3 if rambling > 0.5 or falls else 1.0) * max(0.3, 1 - right_cut),
         title=f"{percent(share)} of the completions are truncated at rollout.max_tokens={limit}, and"
-        f" {percent(right_cut)} of those were right" + (" (by the end hardly any is)" if falls else ""),
+        f" {percent(right_cut)} of those were right" + (" (at the end hardly any is)" if falls else ""),
         evidence=tuple(evidence),
         change="teach the model to stop (an sft stage whose demonstrations end), name what ends a turn"
-        " (prompt.end_tokens), or mend the chat template."
+        " (prompt.end_tokens), or fix the chat template."
         if rambling > 0.5
-        else f"raise rollout.max_tokens (to {2 * limit} and look again), or ask for shorter answers.",
+        else f"raise rollout.max_tokens (to {2 * limit}, then check again), or ask for shorter answers.",
         rollouts=places(cut),
         explains=frozenset()
         if rambling > 0.5 or falls
@@ -318,9 +319,10 @@ def _truncated(history: History) -> Iterator[Finding]:
 
 
 def rambles(rows: list[Row]) -> float:
-    """Share of completions whose text repeats itself over and over, or goes on behind a final answer.
+    """Return the share of completions that repeat themselves, or continue long after their final answer.
 
-    Example: "1+1=2 1+1=2 1+1=2 ..." repeats; twelve characters that stand at least four times cover half of it.
+    Example: "1+1=2 1+1=2 1+1=2 ..." repeats: pieces of twelve characters that occur at least four times cover most of
+    it.
     """
     if not rows:
         return 0.0
@@ -328,7 +330,10 @@ def rambles(rows: list[Row]) -> float:
 
 
 def repeats(text: str, *, size: int = 12) -> bool:
-    """Whether repeated pieces of `size` characters cover more than half of a text of at least 8 such pieces."""
+    """Return True if pieces of `size` characters that occur at least four times cover more than half of the text.
+
+    A text shorter than 8 such pieces does not count as repeating.
+    """
     if len(text) < 8 * size:
         return False
     counted = Counter(text[i : i + size] for i in range(0, len(text) - size))
@@ -337,10 +342,10 @@ def repeats(text: str, *, size: int = 12) -> bool:
 
 
 def _answered(row: Row) -> bool:
-    """A truncated completion in which an answer was found well before its end."""
+    """Return True if the answer was found in the first 70 % of a truncated completion."""
     if row.answer is None:
         return False
-    at = row.completion.rfind(row.answer)  # the same digits may stand in its working before
+    at = row.completion.rfind(row.answer)  # the last occurrence: the working before may contain the same digits
     return 0 <= at < 0.7 * len(row.completion) and row.outcome != "no_answer"
 
 
@@ -360,9 +365,9 @@ def _no_answer(history: History) -> Iterator[Finding]:
         code="no-answer",
         level=Level.NOTE if falls else Level.WARNING,
         cost=share * (0.2 if falls else 0.9),
-        title=f"In {percent(share)} of the completions the verifier finds no answer, though they end by themselves",
+        title=f"In {percent(share)} of the completions the verifier finds no answer, although they are not truncated",
         evidence=(f"reason: {without[0].reason[:160]}", f"one ends: {without[0].completion[-100:]!r}"),
-        change="say in prompt.system or prompt.template how the answer must be written, or set the verifier's"
+        change="state in prompt.system or prompt.template how the answer must be written, or set the verifier's"
         " extraction"
         " options to what the model writes.",
         rollouts=places(without),
@@ -371,7 +376,7 @@ def _no_answer(history: History) -> Iterator[Finding]:
 
 
 def _same_completions(history: History) -> Iterator[Finding]:
-    """Groups that are not solved and whose rollouts are the same text: their rewards cannot differ."""
+    """Yield a finding on unsolved groups whose rollouts are all the same text, so that their rewards cannot differ."""
     groups = [group for group in history.groups if len(group) > 1 and not all(row.right for row in group)]
     if len(groups) < max(8, (1 - MOSTLY) * len(history.groups)):
         return
@@ -386,16 +391,16 @@ def _same_completions(history: History) -> Iterator[Finding]:
         level=Level.WARNING,
         cost=late if lost else _alike(groups),
         title=f"In {percent(late if lost else _alike(groups))} of the{' last' if lost else ''} groups that are not"
-        " solved all completions are the same text" + (": the policy no longer tries anything" if lost else ""),
+        " solved all completions are the same text" + (": the policy no longer explores" if lost else ""),
         evidence=(
             f"{percent(early)} in the first third of the run, {percent(late)} in the last; equal completions have equal"
             " rewards"
             + (f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f} nats a token" if lost and len(entropy) else ""),
         ),
         change="go back to a checkpoint before that, and lower optim.lr, set a higher upper clip range"
-        " (algorithm.loss_options), or hold the policy with algorithm.kl_coef."
+        " (algorithm.loss_options), or restrain the policy with algorithm.kl_coef."
         if lost
-        else "raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
+        else "raise rollout.temperature, check that every request has its own seed, or use a model that has not"
         " collapsed.",
         rollouts=places([group[0] for group in groups if _alike([group])]),
         explains=frozenset({"all-wrong", "no-progress"}),
@@ -403,5 +408,5 @@ def _same_completions(history: History) -> Iterator[Finding]:
 
 
 def _alike(groups: list[list[Row]]) -> float:
-    """Share of groups whose completions are one text."""
+    """Return the share of groups whose completions are all the same text."""
     return sum(len({row.completion for row in group}) == 1 for group in groups) / len(groups)

@@ -1,4 +1,4 @@
-"""Small statistics that the rules share."""
+"""Small statistics shared by the rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Change(NamedTuple):
-    """From the first part of a curve to its last."""
+    """Change of a curve from its first part to its last."""
 
     first: float
     last: float
@@ -18,7 +18,7 @@ class Change(NamedTuple):
 
 
 def change(values: NDArray[np.float64], *, parts: int = 4) -> Change | None:
-    """Means of the first and the last 1/parts of a curve; None below two steps a part.
+    """Compare the means of the first and last 1/parts of a curve; None if these have fewer than two steps.
 
     Example:
         >>> change(np.array([0.0, 0.1, 0.0, 0.1, 0.9, 1.0, 0.9, 1.0])).z > 5
@@ -36,14 +36,14 @@ def change(values: NDArray[np.float64], *, parts: int = 4) -> Change | None:
 
 
 def t_value(values: NDArray[np.float64]) -> float:
-    """Mean in standard errors of the mean; 0 below three values."""
+    """Return the mean divided by its standard error; 0 for fewer than three values."""
     if len(values) < 3:
         return 0.0
     return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-12))
 
 
 def percent(share: float) -> str:
-    """37 %, 0.4 %: two digits at most.
+    """Format a share with at most two digits: 37 %, 0.4 %.
 
     Example:
         >>> percent(0.371), percent(0.004), percent(0.0)

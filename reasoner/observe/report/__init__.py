@@ -14,21 +14,21 @@ HERE = Path(__file__).resolve().parent
 
 
 def build_report(run: Path, *, audit: int = 200, held_out: str | None = None) -> str:
-    """The page.
+    """Build the page of a run as HTML.
 
     Args:
         run: a run folder or one of its stages; it may still be running.
         audit: rewarded rollouts of each stage that a held-out verifier grades; 0: none.
-        held_out: that verifier; None: a stricter one for the task.
+        held_out: name of that verifier; None: a stricter one for the task.
     Raises:
         RunError: there is no run in that folder.
     """
     summaries: list[dict[str, object]] = []
     scripts: list[str] = []
     for number, (history, found, graded) in enumerate(explain_and_audit(run, sample=audit, verifier=held_out)):
-        said = {item.row.place: str(item.verdict.outcome) for item in graded if item.verdict.graded}
+        outcomes = {item.row.place: str(item.verdict.outcome) for item in graded if item.verdict.graded}
         name = history.folder.name if history.folder else "run"
-        summary, pieces = stage_data(history, found, said, name)
+        summary, pieces = stage_data(history, found, outcomes, name)
         summaries.append(summary)
         scripts += [
             f'<script type="text/plain" id="s{number}-{place}">{piece}</script>' for place, piece in enumerate(pieces)
@@ -38,7 +38,7 @@ def build_report(run: Path, *, audit: int = 200, held_out: str | None = None) ->
 
 
 def _page(title: str, scripts: list[str]) -> str:
-    """The template with styles, library, data and program put in."""
+    """Insert styles, library, data and program into the template."""
     parts = {
         "{{title}}": html.escape(title),
         "{{uplot_css}}": _read("vendor/uPlot.min.css"),
@@ -50,8 +50,8 @@ def _page(title: str, scripts: list[str]) -> str:
     template = _read("page.html")
     marks = re.compile("|".join(map(re.escape, parts)))
     found = marks.findall(template)
-    assert sorted(found) == sorted(parts), f"page.html must hold each mark once; it holds {found}"
-    return marks.sub(lambda mark: parts[mark[0]], template)  # in one pass: what is put in may hold marks itself
+    assert sorted(found) == sorted(parts), f"page.html must contain each mark once; it contains {found}"
+    return marks.sub(lambda mark: parts[mark[0]], template)  # in one pass, because inserted text may contain marks
 
 
 def _read(name: str) -> str:
@@ -59,7 +59,7 @@ def _read(name: str) -> str:
 
 
 def write_report(run: Path, output: Path, *, audit: int = 200, held_out: str | None = None) -> int:
-    """Write the page; returns its bytes.
+    """Write the page; return its size in bytes.
 
     Raises:
         RunError: there is no run in that folder, or the page cannot be written.

@@ -1,4 +1,4 @@
-"""What the page shows, out of a run's records: curves, tables, and every rollout in compressed pieces."""
+"""Content of the page, from a run's records: curves, tables, and every rollout in compressed pieces."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from verifiers.stats import wilson_interval
 from verifiers.text import whole
 
 CHUNK = 250
-"""Rollouts in one compressed piece: what is decoded to open one of them."""
+"""Rollouts in one compressed piece, which is decoded to open one of them."""
 GAP_UNIT = 1e-3
-"""Nats; gaps are stored as whole numbers of it."""
+"""Nats; gaps are stored as integer multiples of it."""
 SURPRISAL_UNIT = 1e-2
 DIFFICULTY_BINS = 4
 
 
 def packed(value: object) -> str:
-    """JSON, gzipped (the same bytes for the same value), base64."""
+    """Return a value as JSON, gzipped (with equal bytes for equal values) and in base64."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(whole(text).encode(), compresslevel=6, mtime=0)).decode()
 
@@ -38,7 +38,7 @@ def packed(value: object) -> str:
 
 
 def curves(history: History) -> list[dict[str, Any]]:
-    """One entry per chart: title, x, series."""
+    """Return one entry per chart: title, unit, x, series, and an optional band."""
     wanted: list[tuple[str, str, list[str]]] = [
         ("Reward", "", ["reward/mean"]),
         ("Pass rate", "share", ["reward/pass_rate", *_task_names(history)]),
@@ -52,11 +52,11 @@ def curves(history: History) -> list[dict[str, Any]]:
         ("Clipped tokens", "share", ["policy/clip_fraction_low", "policy/clip_fraction_high"]),
         ("Engine-trainer gap", "nats a token", ["gap/logprob_abs", "gap/probe"]),
         ("Ratios", "", ["gap/ratio", "gap/importance", "policy/ratio"]),
-        ("What a step gains", "", ["policy/step_gain"]),
+        ("Gain of a step", "", ["policy/step_gain"]),
         ("Reward and held-out scorer", "", ["watch/proxy", "watch/held_out"]),
         ("Their agreement", "correlation", ["watch/agreement"]),
-        ("Cheap ways to please", "share", ["watch/repetition", "watch/flattery", "watch/confident_wrong"]),
-        ("Length under watch", "tokens", ["watch/length"]),
+        ("Signs of reward hacking", "share", ["watch/repetition", "watch/flattery", "watch/confident_wrong"]),
+        ("Length of the monitored rollouts", "tokens", ["watch/length"]),
         ("Pairs of the step in the right order", "share", ["reward_model/accuracy", "dpo/accuracy"]),
         ("Reward difference of a pair", "", ["reward_model/difference"]),
         ("Rewards of a pair", "", ["dpo/reward_chosen", "dpo/reward_rejected", "dpo/margin"]),
@@ -87,7 +87,7 @@ def curves(history: History) -> list[dict[str, Any]]:
     split = time_chart(history)
     shown = [*evaluation_charts(history), *found, *([split] if split else [])]
     return [
-        {**chart, "help": [told for line in chart["series"] if (told := explained(line["name"]))]} for chart in shown
+        {**chart, "help": [entry for line in chart["series"] if (entry := explained(line["name"]))]} for chart in shown
     ]
 
 
@@ -98,7 +98,7 @@ def _task_names(history: History) -> list[str]:
 
 
 def _values(history: History, name: str) -> list[float | None]:
-    """To six digits: differences below them are noise, which a chart's axis cannot divide."""
+    """Return a metric of all steps, rounded to six digits: smaller differences are noise that would fill the axis."""
     return [None if (value := row.get(name)) is None else float(f"{value:.6g}") for row in history.metrics]
 
 
@@ -111,14 +111,14 @@ def _chart(history: History, title: str, unit: str, names: Sequence[str]) -> dic
 
 
 def time_chart(history: History) -> dict[str, Any] | None:
-    """Seconds of each part of a step, stacked."""
+    """Return a stacked chart of the seconds of each part of a step; None without data."""
     parts = ["generation", "grading_wait", "logprobs", "update", "sync"]
     chart = _chart(history, "Time of a step", "seconds", [f"time/{part}" for part in parts])
     return chart and {**chart, "stacked": True}
 
 
 def difficulty_chart(history: History) -> dict[str, Any] | None:
-    """Pass rate of each step by the problems' difficulty, in up to four ranges of equal counts."""
+    """Return a chart of the pass rate by difficulty of the problems, in up to four ranges of equal counts; or None."""
     rows = [row for row in history.graded if row.difficulty is not None]
     values = sorted({row.difficulty for row in rows if row.difficulty is not None})
     if len(values) < 2:
@@ -149,14 +149,14 @@ def difficulty_chart(history: History) -> dict[str, Any] | None:
 
 
 class Words:
-    """Token ids to the text that they stand for, where the run's tokenizer is at hand."""
+    """Decoder of token ids to text, if the run's tokenizer is available."""
 
     def __init__(self, history: History) -> None:
         self._tokenizer = _tokenizer(history)
         self.table: dict[int, str] = {}
 
     def pieces(self, ids: Sequence[int]) -> list[str] | None:
-        """The text of each token; None without a tokenizer."""
+        """Return the text of each token; None without a tokenizer."""
         if self._tokenizer is None:
             return None
         for token in set(ids) - self.table.keys():
@@ -165,7 +165,7 @@ class Words:
 
 
 def _tokenizer(history: History) -> Any:
-    """The run's own tokenizer.json, read without torch; None where there is none."""
+    """Return the run's tokenizer.json, loaded without torch; None if there is none."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -186,7 +186,7 @@ def _tokenizer(history: History) -> Any:
 
 
 def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) -> dict[str, Any]:
-    """What lists, filters and sorts rollouts: one column a field."""
+    """Return the table that lists, filters and sorts rollouts: one column per field."""
     problems = {name: i for i, name in enumerate(dict.fromkeys(row.problem for row in rows))}
     tasks = {name: i for i, name in enumerate(dict.fromkeys(row.task for row in rows))}
     outcomes = {name: i for i, name in enumerate(dict.fromkeys(row.outcome for row in rows))}
@@ -212,7 +212,7 @@ def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) 
 
 
 def _gap(row: Row) -> float | None:
-    """Mean |trainer - engine| over the row's trained tokens, in nats."""
+    """Return the mean |trainer - engine| over the row's trained tokens, in nats; None if not recorded."""
     if row.trainer is None or len(row.trainer) != len(row.logprobs) or not len(row.logprobs):
         return None
     kept = slice(None) if row.mask is None else row.mask
@@ -220,7 +220,7 @@ def _gap(row: Row) -> float | None:
 
 
 def chunks(rows: Sequence[Row], words: Words) -> Iterator[list[dict[str, Any]]]:
-    """The rollouts themselves, in pieces."""
+    """Yield the rollouts in pieces of CHUNK."""
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         prompts: dict[str, int] = {}
@@ -238,7 +238,7 @@ def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
         "verifier": row.verifier,
         "version": row.policy_version,
     }
-    # a prompt is kept once a chunk; later rollouts of its group point to it
+    # a prompt is stored once per chunk; other rollouts with it refer to it by number
     if row.prompt in prompts:
         found["same_prompt"] = prompts[row.prompt]
     else:
@@ -268,7 +268,7 @@ def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
 
 
 def transcripts(history: History) -> list[list[dict[str, Any]]]:
-    """The answers, critiques, revisions and comparisons of a constitutional stage, in pieces."""
+    """Return the answers, critiques, revisions and comparisons of a constitutional stage, in pieces of CHUNK."""
     rows = [*lines(history.folder / "transcripts.jsonl", like=dict)] if history.folder else []
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
@@ -279,10 +279,10 @@ def transcripts(history: History) -> list[list[dict[str, Any]]]:
 def stage_data(
     history: History, found: Sequence[Finding], held_out: Mapping[tuple[int, int, int], str], name: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """(what the page reads at once, packed pieces that it reads when they are needed) of one stage."""
+    """Return the data of a stage: (summary that the page reads at once, packed pieces that it reads on demand)."""
     words = Words(history)
     pieces = [packed(part) for part in chunks(history.rows, words)]
-    told = transcripts(history)
+    transcript_pieces = transcripts(history)
     summary = {
         "name": name,
         "method": history.config.method,
@@ -297,16 +297,20 @@ def stage_data(
         "before_after": before_after(history),
         "alarms": alarms(history),
         "curves": curves(history),
-        "transcripts": {"count": sum(map(len, told)), "first": 1 + len(pieces), "pieces": len(told)},
+        "transcripts": {
+            "count": sum(map(len, transcript_pieces)),
+            "first": 1 + len(pieces),
+            "pieces": len(transcript_pieces),
+        },
         "audit": audit_table(history, held_out),
         "words": {str(token): text for token, text in words.table.items()},
         "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
     }
-    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, told)]
+    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, transcript_pieces)]
 
 
 def _end(completion: str, *, length: int = 70) -> str:
-    """The last characters of a completion on one line, where its answer mostly is."""
+    """Return the last characters of a completion on one line, where its answer usually is."""
     line = " ".join(completion[-2 * length :].split())
     return line if len(line) <= length and len(completion) <= 2 * length else "…" + line[-length:]
 
@@ -314,7 +318,7 @@ def _end(completion: str, *, length: int = 70) -> str:
 def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
     """Compare the held-out verifier with the training reward, in sixths of the run.
 
-    Each row has the rewarded rollouts sampled for the audit, the number rejected, and the interval of their share.
+    Each row has the number of audited rollouts, the number rejected, and the interval of the rejected share.
     """
     if not held_out:
         return []
@@ -322,14 +326,14 @@ def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) 
     steps = history.steps
     for part in np.array_split(np.asarray(steps), min(6, len(steps))):
         inside = {int(step) for step in part}
-        said = [outcome for place, outcome in held_out.items() if place[0] in inside]
-        if said:
-            rejected = sum(outcome != Outcome.CORRECT for outcome in said)
-            interval = wilson_interval(rejected, len(said))
+        outcomes = [outcome for place, outcome in held_out.items() if place[0] in inside]
+        if outcomes:
+            rejected = sum(outcome != Outcome.CORRECT for outcome in outcomes)
+            interval = wilson_interval(rejected, len(outcomes))
             found.append(
                 {
                     "steps": [int(part[0]), int(part[-1])],
-                    "sampled": len(said),
+                    "sampled": len(outcomes),
                     "rejected": rejected,
                     "low": interval.low,
                     "high": interval.high,
@@ -339,5 +343,5 @@ def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) 
 
 
 def glossary() -> dict[str, list[str]]:
-    """Metric to (meaning, healthy range)."""
+    """Return the meaning and healthy range of each metric."""
     return {name: [entry.meaning, entry.healthy] for name, entry in GLOSSARY.items()}

@@ -1,4 +1,4 @@
-"""What a run was measured on: held-out figures over its steps, at its ends, and the alarms of the watch."""
+"""Evaluations of a run: held-out metrics over its steps and at its ends, and alarms for reward hacking."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PLAIN = {
     "calibration_error": ("Calibration error on held-out pairs", "share"),
     "disagreement": ("Disagreement of the heads on held-out pairs", ""),
 }
-"""Figures of evals.jsonl that have no interval: (title, unit)."""
+"""Metrics of evals.jsonl without an interval: (title, unit)."""
 _KIND = re.compile(r"(?:(?<=/)|^)(?:component/.*|[^/]*)$")
-"""What a metric's name is without that of its set."""
+"""Pattern of a metric's name without that of its evaluation set."""
 
 
 Figure = tuple[float | None, ...]
-"""(value,) or (value, low, high); None where it is not finite."""
+"""(value,) or (value, low, high); None for a number that is not finite."""
 
 
 def figures(record: EvalRecord) -> Mapping[str, Figure]:
-    """Every figure of one evaluation by name."""
+    """Return every metric of an evaluation by name."""
     plain = {name: (value,) for name in PLAIN if (value := getattr(record, name)) is not None}
     return {
         name: tuple(value if math.isfinite(value) else None for value in values)
@@ -35,9 +35,10 @@ def figures(record: EvalRecord) -> Mapping[str, Figure]:
 
 
 def before_after(history: History) -> list[dict[str, Any]]:
-    """Each figure at the first and at the last evaluation that has it.
+    """Return each metric at the first and at the last evaluation that has it.
 
-    A stage may measure in two ways after the same step: a loss on held-out rows, and answers to held-out problems.
+    A stage may have two kinds of evaluation after the same step: a loss on held-out rows, and answers to held-out
+    problems.
     """
     seen: dict[str, list[tuple[EvalRecord, Figure]]] = {}
     for record in history.evals:
@@ -57,7 +58,7 @@ def before_after(history: History) -> list[dict[str, Any]]:
 
 
 def kind_of(name: str) -> str:
-    """A metric's name without that of its evaluation set.
+    """Return a metric's name without that of its evaluation set.
 
     Example:
         >>> kind_of("gsm8k/avg@1"), kind_of("gsm8k/component/format")
@@ -68,7 +69,9 @@ def kind_of(name: str) -> str:
 
 
 def evaluation_charts(history: History) -> Iterator[dict[str, Any]]:
-    """One chart for each kind of figure, with a line for each evaluation set; the evaluation before step 1 included."""
+    """Yield one chart for each kind of metric, with a line for each evaluation set; it includes the evaluation before
+    training.
+    """
     at: dict[str, dict[str, dict[int, float | None]]] = {}
     for record in history.evals:
         for name, figure in figures(record).items():
@@ -83,7 +86,7 @@ def evaluation_charts(history: History) -> Iterator[dict[str, Any]]:
 
 
 def explained(series: str) -> tuple[str, str, str] | None:
-    """(metric, what it is, healthy range) of a chart's line, from the glossary."""
+    """Return (metric, meaning, healthy range) of a chart's line, from the glossary; None if it has no entry."""
     name = "eval/" + re.sub(r"@\d+$", "@K", kind_of(series)) if series.startswith("eval/") else series
     name = "eval/component" if name.startswith("eval/component/") else name
     key = ENTRY_OF.get(name)
@@ -91,7 +94,7 @@ def explained(series: str) -> tuple[str, str, str] | None:
 
 
 def _entries() -> dict[str, str]:
-    """Each metric to the glossary's entry that tells of it: `policy/clip_fraction_low` and its like have one in all."""
+    """Map each metric to its entry in the glossary; an entry may cover several, as for `policy/clip_fraction_low`."""
     found: dict[str, str] = {}
     for entry in GLOSSARY:
         first, *others = entry.split(", ")
@@ -103,7 +106,7 @@ ENTRY_OF = _entries()
 
 
 def alarms(history: History) -> list[dict[str, Any]]:
-    """What the watch for reward hacking raised, with the places of the rollouts behind it."""
+    """Return the alarms for reward hacking, with the positions of the rollouts concerned."""
     return [
         {
             "step": alarm.step,

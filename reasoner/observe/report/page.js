@@ -50,7 +50,7 @@
     cards.push([s.method, s.complete ? "complete" : "not complete"], [text(s.environment.device || "?"), "device"]);
     box.replaceChildren(
       el("div", { class: "cards" }, cards.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name)))),
-      el("h2", {}, "What is going on"),
+      el("h2", {}, "Findings"),
       ...(s.findings.length ? s.findings.map(finding) : [el("p", {}, "Nothing stands out.")]),
       ...alarms(s), ...beforeAfter(s), ...audit(s),
       el("details", {}, el("summary", {}, "Config"), el("pre", {}, s.config)),
@@ -78,7 +78,7 @@
     const bar = (b, a) => el("div", { class: "bar" },
       b ? el("i", { class: "was", style: `left:0;width:${part(b)};bottom:50%` }) : null,
       el("i", { class: "now", style: `left:0;width:${part(a)};${b ? "top:50%" : ""}` }));
-    const said = (m) => (v) => (m.share && v !== null ? percent(v) : number(v)); // losses and scores of any size stay as they are
+    const said = (m) => (v) => (m.share && v !== null ? percent(v) : number(v)); // losses and scores of any size are shown unchanged
     const shown = (m, v) => (v ? said(m)(v[0]) + (v.length > 1 ? ` [${v.slice(1).map(said(m)).join(",\u00a0")}]` : "") : "–");
     return [el("h2", {}, "Before and after, held out"), el("div", { class: "scroll" }, el("table", {},
       el("tr", {}, ["metric", "before", "after", "", "problems, rows or pairs"].map((t) => el("th", {}, t))),
@@ -236,7 +236,7 @@
       else if (siblings.length) break;
     }
     const facts = [["outcome", index.outcomes[index.outcome[i]] + ": " + row.reason], ["answer", row.answer === null ? "none found" : text(row.answer)], ["reference", text(row.reference)],
-      ["verifier", row.verifier], ["advantage", index.advantage[i] === null ? (row.dropped ? "left the update: " + row.dropped : "–") : number(index.advantage[i])],
+      ["verifier", row.verifier], ["advantage", index.advantage[i] === null ? (row.dropped ? "not in the update: " + row.dropped : "–") : number(index.advantage[i])],
       ["policy version", row.version]];
     if (index.held_out[i]) facts.push(["held-out verdict", index.held_out[i]]);
     if (row.turns) facts.push(["turns", `${row.turns.filter(([origin]) => origin === "policy").length}, ${row.turns.filter(([, , errors]) => errors).length} replies with errors`]);
@@ -318,7 +318,7 @@
     $("told-count").textContent = `${kept.length.toLocaleString("en")} of ${told.rows.length.toLocaleString("en")}`;
     const more = kept.length > told.shown ? el("button", { onclick: () => { told.shown += 5 * TOLD; transcripts(); } }, `Show more (${kept.length - told.shown} left)`) : null;
     $("told").replaceChildren(...kept.slice(0, told.shown).map((r) => (r.rounds ? revision(r, query) : comparison(r, query))), more || "");
-    if (!kept.length) $("told").append(el("p", { class: "empty" }, "Nothing fits."));
+    if (!kept.length) $("told").append(el("p", { class: "empty" }, "No transcript matches."));
   }
   const part = (name, body, query, classes) => el("div", {}, el("h3", {}, name), el("pre", { class: classes }, body ? marked(body, query) : el("i", {}, "nothing")));
   const two = (...parts) => el("div", { class: "two" }, parts);

@@ -25,7 +25,7 @@ WRONG = {
     "train rows.yaml method=sft sft.data=gone.jsonl": "gone.jsonl",
     "preflight rows.yaml model.path=./gone": "does not exist",
     "eval ./gone": "does not exist",
-    "eval runs/mistyped": "--task must name a task: runs/mistyped is no folder here",
+    "eval runs/mistyped": "--task must name a task: runs/mistyped is not a local folder",
     "eval taken": "taken",
     "eval here/mine2": "there is no run here/mine2. Did you mean 'mine'? Runs of here: mine, other.",
     "chat here/mine2": "Did you mean 'mine'?",

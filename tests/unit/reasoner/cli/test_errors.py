@@ -28,7 +28,7 @@ WRONG = {
     "label half.jsonl.gz --summary": "half.jsonl.gz cannot be read: Compressed file ended",
     "export . exported": "must contain a model; it has none",
     "train deep.yaml --dry-run": "must be YAML",
-    "train surrogate.yaml --dry-run": r"holds '\ud800', half of a surrogate pair",
+    "train surrogate.yaml --dry-run": r"contains '\ud800', half of a surrogate pair",
     "tasks show arithmetic -o digits=x": "option 'digits'",
 }
 

@@ -70,11 +70,11 @@ def test_an_estimator_that_needs_a_group_is_refused_one_rollout(name: str, metho
 SAID: list[tuple[dict[str, object], str]] = [
     ({"steps": 5, "optim": {"warmup_steps": 5}}, "never reaches optim.lr"),
     ({"method": "sft", "steps": 5, "optim": {"warmup_steps": 9}}, "never reaches optim.lr"),
-    ({"method": "ppo", "steps": 5, "value": {"warmup_steps": 5}}, "the policy stays as it is"),
+    ({"method": "ppo", "steps": 5, "value": {"warmup_steps": 5}}, "the policy stays unchanged"),
     ({"optim": {"stop_kl": 0.1}}, "optim.stop_kl=0.1 never acts"),
     ({"optim": {"inner_epochs": 2}, "algorithm": {"loss_options": {"clip_high": 0}}}, "clip_high=0: after the first"),
     ({"algorithm": {"kl": "k2", "kl_in": "reward", "kl_coef": 0.1}}, "algorithm.kl=k2 has no effect"),
-    ({"algorithm": {"reference": "some/model"}}, "is never asked"),
+    ({"algorithm": {"reference": "some/model"}}, "is never used"),
     ({"grading": {"portions": 9}, "rollout": {"problems_per_step": 8}}, "more than the 8 groups"),
     ({"rollout": {"temperature": 0.001}}, "nearly greedy"),
     ({"eval": {"metric": "avg@1", "problems": 0}}, "decides nothing"),

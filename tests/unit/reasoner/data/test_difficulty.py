@@ -89,7 +89,7 @@ def test_restored_draws_go_on_as_they_would_have() -> None:
 
 def test_another_way_of_sampling_is_refused() -> None:
     state = ProblemSampler(problems(5), seed=0).state()
-    with pytest.raises(ValueError, match=r"rollout\.sampling must be what"):
+    with pytest.raises(ValueError, match=r"rollout\.sampling must not change"):
         DifficultySampler(problems(5), Difficulty(decay=1.0), seed=0, group_size=4).restore(state)
 
 

@@ -212,10 +212,10 @@ def test_calls_of_tools_are_trained_as_the_template_writes_them() -> None:
         (
             NAMED_ENDS,
             [user("a"), assistant("b"), {"role": "tool", "content": "c"}, assistant("d")],
-            "takes no tool behind",
+            "accepts no tool after",
         ),
         (PLAIN, [user("a"), assistant("b"), {"role": "user", "content": [{"type": "image"}]}], "part of kind 'image'"),
-        (PLAIN.replace("{{ message.content }}", "{{ message.parts.x }}"), CHAT["messages"], "refuses its messages"),
+        (PLAIN.replace("{{ message.content }}", "{{ message.parts.x }}"), CHAT["messages"], "rejects its messages"),
     ],
 )
 def test_a_chat_that_cannot_be_used_says_why(template: str, messages: list, reason: str) -> None:
@@ -274,7 +274,7 @@ def test_a_special_token_as_a_stop_string_is_an_end_token_and_among_other_text_r
     assert "<|im_start|>" in named(tokenizer, ends.ids)
     assert ends.stop == ("\n\n",)
     with pytest.raises(
-        ConfigError, match=r"holds the special token '<\|im_end\|>'.*prompt.end_tokens=\['<\|im_end\|>'\]"
+        ConfigError, match=r"contains the special token '<\|im_end\|>'.*prompt.end_tokens=\['<\|im_end\|>'\]"
     ):
         ends_of(tokenizer, PromptSection(stop=["<|im_end|>\n"]), [])
 
@@ -295,7 +295,7 @@ def test_a_system_message_that_a_template_refuses_is_named_and_can_be_folded() -
     system = PromptSection(system="Be brief.")
     with pytest.raises(
         ConfigError,
-        match=r"problem train/7: the chat template takes no system message \(System role not supported\)\. Leave it"
+        match=r"problem train/7: the chat template accepts no system message \(System role not supported\)\. Leave it"
         r" out.*system_in: user.* 1 other problems likewise",
     ):
         render([problem("a"), problem("b", "train/8")], tokenizer, system)
@@ -307,7 +307,7 @@ def test_a_system_message_that_a_template_refuses_is_named_and_can_be_folded() -
 
 def test_a_system_message_that_a_template_leaves_out_is_refused() -> None:
     silent = PLAIN.replace("{% for message in messages %}", "{% for message in messages if message.role != 'system' %}")
-    with pytest.raises(ConfigError, match="leaves the system message out"):
+    with pytest.raises(ConfigError, match="omits the system message"):
         render([problem("a")], tokenizer_of(silent), PromptSection(system="Be brief."))
 
 
@@ -315,7 +315,7 @@ def test_roles_that_do_not_alternate_name_the_row() -> None:
     twice = ({"role": "user", "content": "a"}, {"role": "user", "content": "b"})
     tokenizer = tokenizer_of(NAMED_ENDS, bos="<bos>")
     with pytest.raises(
-        ConfigError, match=r"problem train/3: the chat template refuses its messages, whose roles are user, user"
+        ConfigError, match=r"problem train/3: the chat template rejects its messages, whose roles are user, user"
     ):
         render([problem("a", "train/2"), problem(twice, "train/3")], tokenizer, SECTION)
 

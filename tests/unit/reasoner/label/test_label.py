@@ -99,7 +99,7 @@ def test_win_rate_with_interval_ties_and_categories(file: Path) -> None:
     [
         ('{"id": 1, "prompt": "p", "first": "a"}\n', "line 1 must be an object with id, prompt, first and second"),
         ("no json\n", "line 1"),
-        ('{"id": 1, "first": "a", "second": "b"}\n' * 2, "id '1' stands twice"),
+        ('{"id": 1, "first": "a", "second": "b"}\n' * 2, "id '1' occurs twice"),
         ("", "must have at least one row"),
     ],
 )
@@ -395,7 +395,7 @@ def test_other_prompts_under_one_problem_are_refused(tmp_path: Path) -> None:
     one, other = rollouts(tmp_path / "one", "a"), rollouts(tmp_path / "other", "b")
     text = (other / "eval_rollouts.jsonl").read_text().replace('"prompt": "p1"', '"prompt": "changed"')
     (other / "eval_rollouts.jsonl").write_text(text)
-    with pytest.raises(LabelError, match="has another prompt"):
+    with pytest.raises(LabelError, match="has different prompts"):
         blind_pairs(one, other)
     done = CliRunner().invoke(app, ["label", str(tmp_path / "nothing.jsonl")])
     assert done.exit_code == 2

@@ -90,5 +90,5 @@ def test_a_model_of_unknown_size_is_not_refused(tmp_path: Path, monkeypatch: pyt
     with_free(monkeypatch, 1)
     run = run_of(tmp_path, model="org/some-model")
     assert check_space(run) is None
-    assert disk_line(run.stages[0]) == "on disk: unknown before the model is there"
+    assert disk_line(run.stages[0]) == "on disk: unknown until the model is available"
     assert space_line(run).startswith("disk: ")

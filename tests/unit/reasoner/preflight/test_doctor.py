@@ -46,7 +46,7 @@ def test_golds_that_their_own_verifier_rejects_fail() -> None:
     }
     check = doctor._golds(resolve(config).stages[0])
     assert check.state is State.FAILED
-    assert "200 of 200 worked solutions are not accepted" in check.found
+    assert "200 of 200 worked solutions are rejected" in check.found
     good = doctor._golds(resolve({"method": "grpo", "model": "m", "task": "arithmetic"}).stages[0])
     assert good.state is State.OK
 

@@ -36,7 +36,7 @@ def test_the_settings_that_it_names_make_it_fit(size: str, on_gpu: bool, before:
     said = fits_line(stage(size, *before), available=24 * GIB, on_gpu=on_gpu)
     assert said is not None
     if "; try " not in said:
-        assert "take a smaller model" in said or said.startswith("memory: fits")
+        assert "use a smaller model" in said or said.startswith("memory: fits")
         return
     settings = shlex.split(said.partition("; try ")[2].partition(" (")[0])
     found = estimate(stage(size, *before, *settings), on_gpu=on_gpu)
@@ -48,5 +48,5 @@ def test_the_settings_that_it_names_make_it_fit(size: str, on_gpu: bool, before:
 def test_what_no_setting_makes_fit_and_what_is_unknown() -> None:
     said = fits_line(stage("70B"), available=24 * GIB)
     assert said is not None
-    assert said.endswith("take a smaller model")
+    assert said.endswith("use a smaller model")
     assert fits_line(stage("nobody-knows"), available=24 * GIB) is None

@@ -96,7 +96,7 @@ def test_a_larger_group_is_the_first_that_half_the_problems_give_signal_with() -
     (said,) = sentences(done)
     assert said == (
         f"group_size=16 would give {percent(chances[16])} of the groups signal, 4 gives {percent(chances[4])}: set"
-        " rollout.group_size=16 and rollout.problems_per_step=6 for the same number of samples a step."
+        " rollout.group_size=16 and rollout.problems_per_step=6 for the same number of samples per step."
     )
     done.config = stage(rollout={"group_size": 16, "problems_per_step": 6})
     assert [*sentences(done)] == []
@@ -123,7 +123,7 @@ def test_problems_that_are_always_solved_want_harder_ones() -> None:
     done = made_of([(8, 8)] * 9 + [(3, 8)])
     done.bins = [bin_of("easy", Beta(3, 1)), bin_of("hard", Beta(1, 9))]
     assert [s for s in sentences(done) if "solved every time" in s] == [
-        "90 % of the problems are solved every time: take harder ones (hard: 10 % right)."
+        "90 % of the problems are solved every time: use harder ones (hard: 10 % right)."
     ]
 
 
@@ -150,7 +150,7 @@ def test_samples_that_repeat_each_other_want_a_higher_temperature() -> None:
         row.completion = "the same" if row.problem in {f"p{n}" for n in range(6)} else row.completion
     done.config = stage(rollout={"group_size": 4, "temperature": 0.6})
     (said,) = [said for said in sentences(done) if "temperature" in said]
-    assert "only 25 % of its completions differ from each other: raise rollout.temperature above 0.6." in said
+    assert "only 25 % of the completions differ from each other: raise rollout.temperature above 0.6." in said
     for row in done.rows:
         row.completion = row.completion.replace("the same", f"{row.sample}") if row.problem != "p6" else "right"
     assert not any("temperature" in said for said in sentences(done)), "where all are right, all may be alike"

@@ -245,7 +245,7 @@ def test_the_prompts_that_the_model_was_trained_on_are_found(folder: Path, run: 
     assert wrong.template == pytest.approx({"chat (the config)": chat, "plain": plain}, rel=1e-4)
     said = [sentence for sentence in sentences(wrong) if "prompt.chat" in sentence]
     assert len(said) == 1
-    assert said[0].startswith("the worked solutions are much likelier behind plain prompts (")
+    assert said[0].startswith("the worked solutions are much likelier after plain prompts (")
     assert f"({plain:.2f} nats a token against {chat:.2f})" in said[0]
     assert said[0].endswith("set prompt.chat=never.")
 

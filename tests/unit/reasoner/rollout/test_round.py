@@ -89,7 +89,7 @@ def test_any_number_of_portions_holds_every_group_once(portions: int) -> None:
 
 @pytest.mark.parametrize("changes", [{"optim": {"inner_epochs": 2}}, {"rollout": {"dynamic_sampling_rounds": 1}}])
 def test_portions_need_one_update_on_one_round(changes: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"grading\.portions above 1 needs one update a step"):
+    with pytest.raises(ConfigError, match=r"grading\.portions above 1 needs one update per step"):
         resolve({"task": "arithmetic", "grading": {"portions": 2}, **changes})
 
 

@@ -119,6 +119,6 @@ def test_the_best_model_comes_with_its_own_figures(tmp_path: Path) -> None:
 def test_a_damaged_prompt_file_is_named(tmp_path: Path) -> None:
     for content in ("{", "[]", '{"prompt": {"chat": "sometimes"}}', '{"propmt": {}}'):
         (tmp_path / "prompt.json").write_text(content)
-        with pytest.raises(ConfigError, match=r"prompt\.json must hold a prompt format"):
+        with pytest.raises(ConfigError, match=r"prompt\.json must contain a prompt format"):
             read_kept_prompt(tmp_path)
     assert read_kept_prompt(tmp_path / "nowhere") is None
