@@ -83,7 +83,8 @@ def check(
         from verifiers.kit.conformance import check_verifier
 
         options = parse_pairs(option, "--option") if option else None
-        report = check_verifier(name, options=options, examples=_examples(cases) if cases else None)
+        examples = _examples(cases) if cases else None
+        report = check_verifier(name, options=options, examples=examples, any_wrong=cases is not None)
         if as_json:
             typer.echo(json_line(report.to_json()))
         else:
@@ -109,6 +110,8 @@ def _examples(path: str) -> Sequence[Example]:
             completion=case.completion,
             reference=case.reference,
             outcome=Outcome.CORRECT if case.expected else Outcome.INCORRECT,
+            prompt=case.prompt,
+            info=case.info or {},
         )
         for case in read_cases(path, {})
     ]
@@ -286,15 +289,12 @@ def _audit_judge(
 
 
 def _audit(name: str, options: dict[str, JSON], cases: Sequence[Case], workers: int) -> Audit:
-    from verifiers import GradingRow, get_verifier
+    from verifiers import get_verifier
     from verifiers.kit.audit import tally
     from verifiers.pool import GradingPool, GradingRequest
 
     get_verifier(name, **options)
-    requests = [
-        GradingRequest(name, GradingRow(completion=case.completion, reference=case.reference), options)
-        for case in cases
-    ]
+    requests = [GradingRequest(name, case.row, options) for case in cases]
     with GradingPool(workers=workers) as pool:
         verdicts = pool.grade(requests)
         return tally(

@@ -134,15 +134,28 @@ def read_mbpp_plus(row: Row) -> CodeProblem:
         reference["compare"] = "set"
     if name in NOT_NONE:
         reference |= {"compare": "not_none", "oracle": code + TRUE_OR_NOT.format(name=name)}
-    tests = (
-        text(row, "assertion") if row.get("assertion") else "\n".join(map(str, items(row["test_list"], "test_list")))
-    )
-    problem = text(row, "prompt").strip().strip("'\"").strip()
+    problem, _, assertion = mbpp_plus_docstring(row).partition("\nassert ")
     return CodeProblem(
-        problem=f"{problem}\nIt is tested like this:\n{first_assertion(tests)}",
+        problem=f"{problem}\nIt is tested like this:\nassert {assertion}",
         reference=reference,
         solution=fenced(code),
     )
+
+
+def mbpp_plus_docstring(row: Row) -> str:
+    """The text of a problem and one assertion below it: the prompt of MBPP+ 0.2.0, which copies have in two columns.
+
+    Raises:
+        UnfitRow: the row has no prompt, or no assertion.
+    """
+    said = text(row, "prompt").strip().strip("'\"").strip()
+    if "\nassert " in said:
+        return said
+    tests = [row["assertion"]] if row.get("assertion") else items(row.get("test_list"), "test_list")
+    assertion = first_assertion("\n".join(map(str, tests)))
+    if not assertion:
+        raise UnfitRow("has no line that begins with 'assert' in column 'prompt', 'assertion' or 'test_list'")
+    return f"{said}\n{assertion}"
 
 
 def _against(oracle: str, name: str, inputs: Sequence[Sequence[object]], within: float) -> dict[str, JSON]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from tasks.bbh import SUBTASKS
-from tasks.code_sets.functions import read_humaneval_plus, read_mbpp_plus
+from tasks.code_sets.functions import mbpp_plus_docstring, read_humaneval_plus, read_mbpp_plus
 from tasks.code_sets.livecodebench import read_livecodebench
 from tasks.code_sets.rows import CodeProblem
 from tasks.inputs.formats import UnfitRow
@@ -108,9 +109,9 @@ def humaneval_plus(row: Row, draw: random.Random) -> Asked:
 
 
 def mbpp_plus(row: Row, draw: random.Random) -> Asked:
-    """What a function is to do and one assertion, run on EvalPlus's inputs against the canonical solution."""
-    found = _program(read_mbpp_plus(row))
-    return Asked(question=f"```\n{found.question}\n```", reference=found.reference, demonstration=found.demonstration)
+    """A docstring that ends with one assertion, run on EvalPlus's inputs against the canonical solution."""
+    asked = f'```\n"""\n{mbpp_plus_docstring(row)}\n"""\n```'
+    return replace(_program(read_mbpp_plus(row)), question=asked)
 
 
 def _program(found: CodeProblem) -> Asked:
@@ -118,14 +119,18 @@ def _program(found: CodeProblem) -> Asked:
 
 
 def livecodebench(row: Row, draw: random.Random) -> Asked:
-    """A contest's problem: a program that reads and prints, or a method of the class that is begun."""
-    starter = str(row.get("starter_code") or "").strip()
+    """A contest's problem: a program that reads and prints, or a method of the class that is begun.
+
+    Worded as LiveCodeBench's runner words it (lcb_runner/prompts/code_generation.py, 28fef95).
+    """
+    starter = str(row.get("starter_code") or "")
     asks = (
         "You will use the following starter code to write the solution to the problem and enclose your code within"
         " delimiters."
         if starter
         else "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the"
-        " sample inputs). Enclose your code within delimiters as follows."
+        " sample inputs). Enclose your code within delimiters as follows. Ensure that when the python program runs, it"
+        " reads the inputs, runs the algorithm and writes output to STDOUT."
     )
     question = need_text(row, "question_content")
     return Asked(

@@ -12,7 +12,7 @@ from verifiers.suggest import did_you_mean
 
 QWEN = "Qwen2.5-Math (QwenLM/Qwen2.5-Math, evaluation/)"
 LM_EVAL = "lm-evaluation-harness (lm_eval/tasks)"
-LIGHTEVAL = "lighteval (src/lighteval/tasks)"
+LIGHTEVAL = "lighteval (lighteval/tasks/tasks)"
 SIMPLE = "simple-evals (openai/simple-evals)"
 R1 = "DeepSeek-R1 (arXiv:2501.12948)"
 DAPO = "DAPO (arXiv:2503.14476)"
@@ -20,7 +20,7 @@ EVALPLUS = "EvalPlus (evalplus/evalplus, 0.3.1; arXiv:2305.01210)"
 LCB = "LiveCodeBench (LiveCodeBench/LiveCodeBench, lcb_runner/; arXiv:2403.07974)"
 
 BOXED = "{question}\nPlease reason step by step, and put your final answer within \\boxed{}."
-"""The user's turn of Qwen2.5-Math's prompt `qwen-boxed` (evaluation/utils.py)."""
+"""The user's turn of Qwen2.5-Math's prompt `qwen-boxed` (evaluation/utils.py); R1's model card recommends it, too."""
 LETTER = (
     "Answer the following multiple choice question. The last line of your response should be of the following format:"
     " 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\n"
@@ -33,28 +33,69 @@ SCRIPT = (
 )
 """The instruction prefix of EvalPlus (evalplus/codegen.py)."""
 LONG = 32_768
-"""Tokens of a completion that reasons at length: R1's limit, and lighteval's for MATH-500 and GPQA."""
+"""Tokens of a completion that reasons at length: R1's limit, lighteval's for MATH-500, GPQA and LiveCodeBench."""
 
+PROMPT = Difference(
+    QWEN,
+    "the instruction as system message (`qwen25-math-cot`); of older models in the user's turn, below `You are a"
+    " helpful assistant.` (`qwen-boxed`)",
+    "in the user's turn; no system message",
+    "R1's model card asks for it like that",
+)
 LENGTH = Difference(QWEN, "at most 2,048 tokens", f"at most {LONG:,}", "reasoning models answer at length")
 GRADER = Difference(
     QWEN,
-    "its own extraction and symbolic comparison; the last number where nothing is declared",
+    "its own extraction and symbolic comparison, numbers within 1e-4 of the gold, of 100 times it or of a hundredth;"
+    " the last number where nothing is declared",
     "the verifier `math`; no answer where none is declared",
     "one grader for training and evaluation; docs/math.md has how they agree",
 )
-SAMPLING = (
-    Difference(QWEN, "greedy, one completion", "32 completions", "a set this small needs many: the interval says how"),
-    Difference(R1, "64 completions", "32", "as later work reports it (avg@32)"),
-    Difference(DAPO, "temperature 1, top_p 0.7", "temperature 0.6, top_p 0.95 (as R1)", "one of the two had to be"),
+AS_QWEN = (PROMPT, LENGTH, GRADER)
+ONE_GREEDY = Difference(
+    QWEN, "greedy, one completion", "32 completions", "a set this small needs many: the interval says how"
+)
+AIME_SAMPLING = (
+    Difference(
+        R1, "4 to 64 completions by the size of the set; 64 in the model card", "32", "as DAPO reports it (avg@32)"
+    ),
+    Difference(
+        DAPO,
+        "temperature 1, top_p 0.7, at most 20,480 tokens",
+        f"temperature 0.6, top_p 0.95, at most {LONG:,} (as R1)",
+        "one sampling for all models",
+    ),
+    Difference(DAPO, "the prompt asks for `Answer: ...` on the last line", "for a box", "Qwen2.5-Math's wording"),
 )
 ALOUD = Difference(
-    LM_EVAL, "greedy, prompt without instruction, exact match", "sampled, boxed, `math`", "as papers report it"
+    LM_EVAL,
+    "`Question: ... Answer:`, greedy, one completion; the last box, or what lies between the first and the last $, is"
+    " compared as text",
+    "sampled, an instruction, `math`",
+    "as papers report it",
+)
+SENTENCE = Difference(
+    LIGHTEVAL,
+    "the prompt asks for `Therefore, the final answer is: $\\boxed{ANSWER}$. I hope it is correct`; one completion, 64"
+    " in a variant",
+    "a shorter instruction; 32",
+    "Qwen2.5-Math's wording; DAPO's number",
 )
 LETTERS = Difference(
     SIMPLE,
     "the letter behind the first `Answer:`",
     "the verifier `choice`: the declared answer must name one letter",
     "two letters are no choice; a letter in a box or in brackets counts",
+)
+PROGRAMS = (
+    Difference(EVALPLUS, "the reply is begun for the model", "the model begins it", "chat templates differ"),
+    Difference(EVALPLUS, "the code is cut out by its syntax tree", "by the fence", "docs/code.md"),
+    Difference(
+        EVALPLUS,
+        "at least 1 s an input and 60 s in all, by the clock",
+        "4 s an input and 20 s in all, of CPU time",
+        "a busy machine changes no verdict",
+    ),
+    Difference(EVALPLUS, "pass@1 on its base tests, too", "on all of them", "what is called HumanEval+ and MBPP+"),
 )
 
 SUITES: Sequence[Suite] = (
@@ -71,11 +112,25 @@ SUITES: Sequence[Suite] = (
         metric="accuracy",
         sources=("Lightman et al., arXiv:2305.20050", QWEN, f"{LIGHTEVAL}: math_500.py", f"{SIMPLE}: math_eval.py"),
         differs=(
-            LENGTH,
-            GRADER,
-            Difference(SIMPLE, "a model says whether answers are equal", "the verifier `math`", "no model is asked"),
-            Difference(LIGHTEVAL, "the prompt asks for `ANSWER: ...`", "for a box", "Qwen2.5-Math's wording"),
-            Difference(R1, "several samples at 0.6", "greedy", "500 problems; --samples 4 --temperature 0.6 for R1's"),
+            Difference(
+                QWEN, "its set `math`, the whole test set of MATH", "500 of them", "what reasoning models report"
+            ),
+            *AS_QWEN,
+            Difference(
+                SIMPLE,
+                "10 completions at temperature 0.5; a model says whether answers are equal",
+                "greedy; the verifier `math`",
+                "no model is asked",
+            ),
+            Difference(
+                LIGHTEVAL, "the prompt asks for `ANSWER: ...` on the last line", "for a box", "Qwen2.5-Math's wording"
+            ),
+            Difference(
+                R1,
+                "4 to 64 completions at temperature 0.6, top_p 0.95",
+                "greedy",
+                "500 problems; --samples 4 --temperature 0.6 --top-p 0.95 for R1's",
+            ),
         ),
     ),
     Suite(
@@ -93,8 +148,8 @@ SUITES: Sequence[Suite] = (
         top_p=0.95,
         max_tokens=LONG,
         metric="avg@32",
-        sources=(f"{R1}: sampling", f"{DAPO}: avg@32", QWEN, f"{LIGHTEVAL}: aime.py", f"{LM_EVAL}: aime"),
-        differs=(*SAMPLING, LENGTH, GRADER, ALOUD),
+        sources=(f"{R1}: sampling", f"{DAPO}: avg@32", QWEN, f"{LIGHTEVAL}: aime.py", f"{LM_EVAL}: aime24.yaml"),
+        differs=(ONE_GREEDY, *AIME_SAMPLING, *AS_QWEN, SENTENCE, ALOUD),
     ),
     Suite(
         name="aime25",
@@ -110,9 +165,10 @@ SUITES: Sequence[Suite] = (
         top_p=0.95,
         max_tokens=LONG,
         metric="avg@32",
-        sources=(f"{R1}: sampling", f"{DAPO}: avg@32", f"{LIGHTEVAL}: aime.py", f"{LM_EVAL}: aime25_pass_avg_32"),
+        sources=(f"{R1}: sampling", f"{DAPO}: avg@32", f"{LIGHTEVAL}: aime.py", f"{LM_EVAL}: aime25.yaml"),
         differs=(
-            *SAMPLING[1:],
+            *AIME_SAMPLING,
+            SENTENCE,
             ALOUD,
             Difference(LIGHTEVAL, "yentinglin/aime_2025", "math-ai/aime25 (as lm-eval)", "the same 30 problems"),
         ),
@@ -132,7 +188,7 @@ SUITES: Sequence[Suite] = (
         max_tokens=LONG,
         metric="avg@32",
         sources=(QWEN, f"{R1}: sampling"),
-        differs=(SAMPLING[0], LENGTH, GRADER),
+        differs=(ONE_GREEDY, *AS_QWEN),
     ),
     Suite(
         name="gpqa",
@@ -159,10 +215,27 @@ SUITES: Sequence[Suite] = (
             ),
             LETTERS,
             Difference(
-                SIMPLE, "at most 1,024 tokens unless set", f"at most {LONG:,} (as lighteval)", "reasoning models"
+                SIMPLE,
+                "10 repeats from its command line, 4 in its class",
+                "4 completions",
+                "cheaper; --samples 10 for as many",
             ),
-            Difference(LM_EVAL, "greedy, answers `(A)`", "4 samples, `Answer: A`", "simple-evals is what is quoted"),
-            Difference(LIGHTEVAL, "one completion", "4", "as simple-evals"),
+            Difference(
+                SIMPLE,
+                "at most 2,048 tokens for the models it lists, 1,024 for others",
+                f"at most {LONG:,} (as lighteval)",
+                "reasoning models",
+            ),
+            Difference(
+                R1, "4 to 64 completions at temperature 0.6, top_p 0.95", "as simple-evals", "whose prompt it is"
+            ),
+            Difference(LM_EVAL, "greedy, one completion, `(A)`", "4, `Answer: A`", "simple-evals is what is quoted"),
+            Difference(
+                LIGHTEVAL,
+                "one completion; the right choice at a place drawn without a seed",
+                "4; the order by seed",
+                "as simple-evals; two models see the same order",
+            ),
         ),
     ),
     Suite(
@@ -178,9 +251,8 @@ SUITES: Sequence[Suite] = (
         metric="accuracy",
         sources=("Lewkowycz et al., arXiv:2206.14858", QWEN),
         differs=(
-            LENGTH,
-            GRADER,
-            Difference("arXiv:2206.14858", "4 shots; SymPy, numbers within 1 %", "no shots; `math`", "as Qwen2.5-Math"),
+            *AS_QWEN,
+            Difference("arXiv:2206.14858", "4 shots; SymPy", "no shots; `math`", "as Qwen2.5-Math"),
         ),
     ),
     Suite(
@@ -196,12 +268,18 @@ SUITES: Sequence[Suite] = (
         metric="accuracy",
         sources=("He et al., arXiv:2402.14008", QWEN, f"{LIGHTEVAL}: olympiade_bench"),
         differs=(
-            LENGTH,
-            GRADER,
-            Difference(QWEN, "the first of several final answers", "all of them", "each of them is asked for"),
+            *AS_QWEN,
+            Difference(QWEN, "675 rows", "674, the copy on the hub", "one set for all who name it"),
+            Difference(
+                QWEN,
+                "the first item of `final_answer`, where several answers are one item",
+                "all items",
+                "each answer is asked for",
+            ),
             Difference(
                 LIGHTEVAL,
-                "the prompt says of what type the answer is, and its unit",
+                "Hothan/OlympiadBench, OE_TO_maths_en_COMP, at most 2,048 tokens; the prompt says of what type the"
+                " answer is, and its unit",
                 "one prompt for all",
                 "as Qwen2.5-Math",
             ),
@@ -221,8 +299,14 @@ SUITES: Sequence[Suite] = (
         metric="accuracy",
         sources=("Cobbe et al., arXiv:2110.14168", QWEN, f"{LM_EVAL}: gsm8k.yaml"),
         differs=(
+            PROMPT,
             GRADER,
-            Difference(LM_EVAL, "5 shots; the number behind ####, literally", "no shots; `math`", "chat models"),
+            Difference(
+                LM_EVAL,
+                "5 shots; the number behind #### (strict), or the last number (flexible), as text",
+                "no shots; `math`",
+                "chat models",
+            ),
         ),
     ),
     Suite(
@@ -239,9 +323,19 @@ SUITES: Sequence[Suite] = (
         metric="accuracy",
         sources=("Hendrycks et al., arXiv:2009.03300", f"{QWEN}: mmlu_stem", f"{SIMPLE}: mmlu_eval.py"),
         differs=(
-            Difference(QWEN, "5 shots; the last capital A to E of the answer", "no shots; `choice`", "chat models"),
+            Difference(
+                QWEN,
+                "5 shots, choices in one line; the last of the letters A to E",
+                "no shots, choices in lines; `choice`",
+                "chat models; simple-evals' prompt",
+            ),
             LETTERS,
-            Difference(SIMPLE, "all 57 subjects", "18", "the subset that Minerva and Qwen2.5-Math report"),
+            Difference(
+                SIMPLE,
+                "all 57 subjects, at temperature 0.5",
+                "the 18 that it calls stem; greedy",
+                "the subset that Minerva and Qwen2.5-Math report",
+            ),
         ),
     ),
     Suite(
@@ -257,11 +351,7 @@ SUITES: Sequence[Suite] = (
         max_tokens=768,
         metric="pass@1",
         sources=("Liu et al., arXiv:2305.01210", EVALPLUS),
-        differs=(
-            Difference(EVALPLUS, "the reply is begun for the model", "the model begins it", "chat templates differ"),
-            Difference(EVALPLUS, "the code is cut out by its syntax tree", "by the fence", "docs/code.md"),
-            Difference(EVALPLUS, "limits by the clock", "by CPU time", "a busy machine changes no verdict"),
-        ),
+        differs=PROGRAMS,
     ),
     Suite(
         name="mbpp+",
@@ -277,12 +367,10 @@ SUITES: Sequence[Suite] = (
         metric="pass@1",
         sources=("Liu et al., arXiv:2305.01210", EVALPLUS),
         differs=(
-            Difference(EVALPLUS, "the reply is begun for the model", "the model begins it", "chat templates differ"),
-            Difference(EVALPLUS, "prompt and assertion as a docstring", "as lines", "read as the format mbpp_plus"),
+            *PROGRAMS,
             Difference(
                 EVALPLUS, "further answers of four functions count", "they fail", "docs/code.md, format mbpp_plus"
             ),
-            Difference(EVALPLUS, "limits by the clock", "by CPU time", "a busy machine changes no verdict"),
         ),
     ),
     Suite(
@@ -301,15 +389,32 @@ SUITES: Sequence[Suite] = (
         metric="pass@1",
         sources=("Jain et al., arXiv:2403.07974", LCB, f"{LIGHTEVAL}: lcb"),
         differs=(
-            Difference(LCB, "at most 1,200 tokens", f"at most {LONG:,} (as lighteval)", "reasoning models"),
-            Difference(LCB, "a system message says who answers", "none", "--system gives one"),
             Difference(
                 LCB,
-                "later releases and windows of dates (code_generation_lite)",
-                "release v1; others by --data livecodebench=test6.jsonl",
+                "at most 2,000 tokens, and none behind `###`",
+                f"at most {LONG:,} (as lighteval)",
+                "reasoning models; they write headings",
+            ),
+            Difference(LCB, "a system message says who answers; of some models another", "none", "--system gives one"),
+            Difference(
+                LCB,
+                "the latest release, with fewer tests (code_generation_lite) unless --not_fast; windows of dates",
+                "release v1 with all its tests; others by --data livecodebench=test6.jsonl",
                 "the later data set comes with a loading script, which is never run",
             ),
-            Difference(LCB, "limits by the clock", "by CPU time", "a busy machine changes no verdict"),
+            Difference(LCB, "6 s a test by the clock", "6 s of CPU time", "a busy machine changes no verdict"),
+            Difference(
+                LIGHTEVAL,
+                "another wording of the prompt; lighteval/code_generation_lite, its releases v4 and v5; 16 completions",
+                "as LiveCodeBench",
+                "its own runner is what is quoted",
+            ),
+            Difference(
+                R1,
+                "contests of August 2024 to January 2025, 4 to 64 completions at 0.6",
+                "release v1, 10 at 0.2",
+                "as LCB",
+            ),
         ),
     ),
     Suite(
@@ -330,7 +435,13 @@ SUITES: Sequence[Suite] = (
                 LM_EVAL,
                 "strict and loose, by prompt and by instruction: four figures",
                 "strict by prompt is the figure",
-                "the one that is quoted first",
+                "the one that is quoted first; R1 quotes it, too",
+            ),
+            Difference(
+                R1,
+                f"at most {LONG:,} tokens, sampled at temperature 0.6",
+                "1,280, greedy (as both harnesses)",
+                f"models that think at length need --max-tokens {LONG}",
             ),
         ),
     ),
@@ -357,7 +468,18 @@ SUITES: Sequence[Suite] = (
                 "`choice` where choices are listed, else `exact` in any case",
                 "`A` and `(A)` are one choice",
             ),
-            Difference(LM_EVAL, "mean over problems", "mean of the subtasks' means", "as the paper has it"),
+            Difference(
+                LM_EVAL,
+                "SaylorTwift/bbh; 3 shots; what stands behind `the answer is`, as text; mean over problems",
+                "lukaemon/bbh; none; mean of the subtasks' means",
+                "as the paper has it",
+            ),
+            Difference(
+                LIGHTEVAL,
+                "lighteval/bbh: the likeliest of the listed choices",
+                "a completion that is read",
+                "the paper's figures are of completions",
+            ),
         ),
     ),
 )

@@ -48,6 +48,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             for name in ("snarks", "navigate")
             for text in QUESTIONS[:2]
         ],
+        "ifeval": [
+            {
+                "key": at,
+                "prompt": text,
+                "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+                "kwargs": [{"num_words": None}, {"num_words": 1, "relation": "at least"}],
+            }
+            for at, text in enumerate(QUESTIONS)
+        ],
     }
     for name, rows in sets.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -71,11 +80,12 @@ def named(data: list[str], *names: str) -> list[str]:
 
 def test_several_suites_in_one_go_and_one_json_of_all(tiny: Path, data: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    asked = [str(tiny), "--suite", "gsm8k,aime24,bbh", *data, "--output", str(out), "--max-tokens", "8"]
+    asked = [str(tiny), "--suite", "gsm8k,aime24,bbh,ifeval", *data, "--output", str(out), "--max-tokens", "8"]
     said, _ = evaluate(*asked, "--samples", "2", "--temperature", "1")
-    assert [line.split()[0] for line in said.splitlines()[1:5]] == ["suite", "gsm8k", "aime24", "bbh"]
+    asked_for = ["gsm8k", "aime24", "bbh", "ifeval"]
+    assert [line.split()[0] for line in said.splitlines()[1:6]] == ["suite", *asked_for]
     found = json.loads((out / "suites.json").read_text())
-    assert [*found["suites"]] == ["gsm8k", "aime24", "bbh"]
+    assert [*found["suites"]] == asked_for
     assert (found["model"], found["engine"], found["seed"]) == (str(tiny), "hf", 0)
     for name, one in found["suites"].items():
         rows = [json.loads(line) for line in (out / name / "eval_rollouts.jsonl").read_text().splitlines()]
@@ -88,6 +98,8 @@ def test_several_suites_in_one_go_and_one_json_of_all(tiny: Path, data: list[str
         assert one["overlap"] is None
         assert one["sources"]
         assert one["versions"]["torch"]
+    followed = found["suites"]["ifeval"]["metrics"]
+    assert {"component/punctuation:no_comma", "component/length_constraints:number_words"} <= {*followed}
     printed, _ = evaluate(*asked, "--samples", "2", "--temperature", "1", "--json")
     assert json.loads(printed) == found
     other = [str(tiny), "--suite", "gsm8k", *named(data, "gsm8k"), "--output", str(out), "--max-tokens", "9"]

@@ -9,12 +9,12 @@ import yaml
 from reasoner.config.load import resolve
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FLOORS = "benchmarks|configs|docs|examples|reasoner|sandbox|tasks|tests|tools|verifiers"
 FILE = re.compile(rf"(?<![\w./-])(?:{FLOORS})/[\w/-]+\.(?:py|md|yaml|jsonl|json|toml|sh)\b")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_row_has_the_cells_of_its_head_and_a_table_ends_at_an_empty_line(page: Path) -> None:
     width = 0
     for number, line in enumerate(page.read_text().split("\n"), 1):
@@ -24,9 +24,9 @@ def test_a_row_has_the_cells_of_its_head_and_a_table_ends_at_an_empty_line(page:
 
 
 def test_files_that_pages_name_are_there() -> None:
-    named = {(page.name, name) for page in PAGES for name in FILE.findall(page.read_text())}
+    named = {(page, name) for page in PAGES for name in FILE.findall(page.read_text())}
     assert len(named) > 50
-    assert [(page, name) for page, name in sorted(named) if not (ROOT / name).is_file()] == []
+    assert [one for one in sorted(named) if not any((base / one[1]).is_file() for base in (ROOT, one[0].parent))] == []
 
 
 def test_configs_in_pages_are_configs() -> None:

@@ -30,7 +30,7 @@ from verifiers.code.languages import LANGUAGES, Language
 from verifiers.code.live import STRICT, refuse_vacuous, run_live, vacuous
 from verifiers.code.output import OutputRule, same_output
 from verifiers.code.references import files_of, listed, objects, whole_prelude
-from verifiers.code.values import ValueRule, same_value
+from verifiers.code.values import RETURNED_ALONE, ValueRule, same_value
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON
 
@@ -233,6 +233,8 @@ class Grader:
     def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, rule: ValueRule) -> Results:
         """Call a function with each input, and compare with what the oracle returns in a process of its own."""
         cases = self._oracles.get(key, make=lambda: self._oracle_cases(reference))
+        if reference.get("compare") in RETURNED_ALONE:
+            cases = [case._replace(after=None) for case in cases]
         asked: list[JSON] = [_call(reference, case.given) for case in cases]
         wanted: list[JSON] = [[case.returned, case.after] for case in cases]
         replies, trouble, over = self._each_reply(program, asked, wanted, own=True)

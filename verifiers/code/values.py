@@ -175,3 +175,5 @@ VALUES: Mapping[str, ValueComparison] = {
     "printed": ValueComparison(_printed, "what print() shows of it is the expected text"),
 }
 """Values of `compare` in references with calls or an oracle."""
+RETURNED_ALONE = frozenset({"evalplus", "set", "not_none"})
+"""EvalPlus's rules. They compare only the returned value, even if the canonical solution changes its arguments."""

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from verifiers.base import GradingRow
 from verifiers.errors import VerifierError
+from verifiers.jsonl import is_object
 from verifiers.kit.files import read_records
 from verifiers.stats import wilson_interval
 from verifiers.verdict import JSON
@@ -30,14 +32,23 @@ class Case(NamedTuple):
     reference: JSON
     expected: bool
     """True if the verifier should accept the completion (reward 1)."""
+    prompt: str | None = None
+    info: Mapping[str, JSON] | None = None
+
+    @property
+    def row(self) -> GradingRow:
+        """The row that the verifier grades."""
+        return GradingRow(
+            completion=self.completion, reference=self.reference, prompt=self.prompt, info=self.info or {}
+        )
 
 
 def read_cases(path: str, names: Mapping[str, str]) -> list[Case]:
-    """Read the rows {id, category, completion, reference, expected} of a file of JSON lines.
+    """Read the rows {id, category, completion, reference, expected, prompt, info} of a file of JSON lines.
 
     Args:
         path: the file, gzipped or not; `-` is standard input.
-        names: field -> column of the file, where they differ.
+        names: field -> column of the file, where they differ. All but completion and expected may be missing.
     Raises:
         AuditError: a row lacks a column or has an unusable label.
         FileError: the file cannot be read.
@@ -53,8 +64,13 @@ def read_cases(path: str, names: Mapping[str, str]) -> list[Case]:
                 raise AuditError(f"{path} line {number} must have a column {column!r}; it has {', '.join(row)}.")
         key = str(number) if values["id"] is None else str(values["id"])
         category = "all" if values["category"] is None else str(values["category"])
-        expected = _label(values["expected"], f"{path} line {number}")
-        cases.append(Case(key, category, str(values["completion"]), values["reference"], expected))
+        where = f"{path} line {number}"
+        expected, prompt, info = _label(values["expected"], where), values["prompt"], values["info"]
+        if prompt is not None and not isinstance(prompt, str):
+            raise AuditError(f"{where}: prompt must be text; got {prompt!r:.80}.")
+        if info is not None and not is_object(info):
+            raise AuditError(f"{where}: info must be an object; got {info!r:.80}.")
+        cases.append(Case(key, category, str(values["completion"]), values["reference"], expected, prompt, info))
     if not cases:
         raise AuditError(f"{path} must contain at least one case; it is empty.")
     return cases

@@ -72,7 +72,11 @@ class Report:
 
 
 def check_verifier(
-    name: str, *, options: Mapping[str, JSON] | None = None, examples: Sequence[Example] | None = None
+    name: str,
+    *,
+    options: Mapping[str, JSON] | None = None,
+    examples: Sequence[Example] | None = None,
+    any_wrong: bool = False,
 ) -> Report:
     """Run every check on a verifier.
 
@@ -80,6 +84,7 @@ def check_verifier(
         name: as for `get_verifier`.
         options: of the verifier; None: those under which its examples are labelled.
         examples: labelled rows; None: the verifier's own.
+        any_wrong: the labels only say right or wrong: a row that is not right may get any graded outcome but correct.
     Raises:
         UnknownVerifier, BadOption: the verifier cannot be created.
     """
@@ -88,7 +93,7 @@ def check_verifier(
     made = get_verifier(name, **chosen)
     own = made.examples if not labelled_for or chosen == labelled_for else ()
     rows = tuple(own if examples is None else examples)
-    kit = _Kit(name, chosen, made, rows)
+    kit = _Kit(name, chosen, made, rows, any_wrong=any_wrong)
     attempts = kit.attempts()
     checks = (
         kit.has_examples,
@@ -105,8 +110,11 @@ def check_verifier(
 
 
 class _Kit:
-    def __init__(self, name: str, options: dict[str, JSON], made: Verifier, examples: Sequence[Example]) -> None:
+    def __init__(
+        self, name: str, options: dict[str, JSON], made: Verifier, examples: Sequence[Example], *, any_wrong: bool
+    ) -> None:
         self._name, self._options, self._made, self._examples = name, options, made, examples
+        self._any_wrong = any_wrong
         self._gold = [example for example in examples if example.outcome is Outcome.CORRECT]
 
     def _grade(self, rows: Sequence[GradingRow]) -> list[Verdict]:
@@ -130,11 +138,16 @@ class _Kit:
         missed = [
             f"{example.completion[:60]!r} is {verdict.outcome}, not {example.outcome} ({verdict.reason[:120]})"
             for example, verdict in zip(self._examples, verdicts, strict=True)
-            if verdict.outcome is not example.outcome
+            if not self._as_labelled(example, verdict)
         ]
         return _finding(
             "accepts right examples and rejects wrong ones", missed, f"{len(verdicts)} examples", of=len(verdicts)
         )
+
+    def _as_labelled(self, example: Example, verdict: Verdict) -> bool:
+        if self._any_wrong and example.outcome is not Outcome.CORRECT:
+            return verdict.graded and not verdict.right
+        return verdict.outcome is example.outcome
 
     def repeats(self) -> Finding:
         """Check that verdicts are the same when repeated, in another process and in another order."""

@@ -102,12 +102,25 @@ def test_programs_are_asked_for_in_the_words_of_their_harness(tmp_path: Path, na
     assert (problem.verifier, dict(problem.verifier_options)) == ("code", dict(suite_named(name).options))
     words = {
         "humaneval+": "in a markdown code block:\n```python\ndef add(",
-        "mbpp+": "markdown code block:\n```\nAdd two integers.\nIt is tested like this:\nassert add(1, 2) == 3\n```",
+        "mbpp+": 'markdown code block:\n```\n"""\nAdd two integers.\nassert add(1, 2) == 3\n"""\n```',
         "livecodebench": "### Question:\nRead n and print 2n.\n\n### Format: Read the inputs from stdin",
     }
     assert words[name] in problem.prompt
     assert isinstance(problem.reference, dict)
     assert ("cases" in problem.reference) == (name == "livecodebench")
+
+
+def test_the_prompt_of_released_rows_of_mbpp_plus_is_theirs(tmp_path: Path) -> None:
+    words = '"""\nAdd two integers.\nassert add(1, 2) == 3\n"""'
+    released = EXAMPLES["mbpp_plus"] | {"prompt": words + "\n"}
+    copied = {key: value for key, value in EXAMPLES["mbpp_plus"].items() if key != "assertion"}
+    copied["test_list"] = ["assert add(1, 2) == 3", "assert add(3, 4) == 7"]
+    (first, second) = problems("mbpp+", written(tmp_path, released, copied))
+    assert first.prompt == second.prompt
+    assert f"```\n{words}\n```" in first.prompt
+    bare = get_task("suite", suite="mbpp+", path=written(tmp_path, copied | {"test_list": ["add(1, 2)"]}))
+    with pytest.raises(TaskError, match="no line that begins with 'assert'"):
+        bare.problems("test")
 
 
 def test_a_method_is_asked_for_with_its_class_begun(tmp_path: Path) -> None:
@@ -120,7 +133,7 @@ def test_a_method_is_asked_for_with_its_class_begun(tmp_path: Path) -> None:
         "metadata": '{"func_name": "double"}',
     }
     (problem,) = problems("livecodebench", written(tmp_path, row))
-    assert "```python\nclass Solution:\n    def double(self, n: int) -> int:\n```" in problem.prompt
+    assert "```python\nclass Solution:\n    def double(self, n: int) -> int:\n        \n```" in problem.prompt
     assert "stdin" not in problem.prompt
     assert isinstance(problem.reference, dict)
     assert problem.reference["entry_point"] == "double"

@@ -132,6 +132,19 @@ def test_what_an_oracle_returns_is_compared_or_refused() -> None:
     assert comparable({"$object": ["Thing", [["a", 1]]]}) == ""
 
 
+def test_arguments_that_the_oracle_changes_count_but_not_where_evalplus_compares() -> None:
+    oracle = "def f(rows):\n    rows.sort()\n    return rows\n"
+    reference = {"entry_point": "f", "oracle": oracle, "inputs": [[[3, 1, 2]], [[2, 1]]]}
+    returns_anew = "def f(rows):\n    return sorted(rows)\n"
+    host = get_verifier("code", sandbox="unsafe-host", block="whole")
+    assert host.verify(completion=oracle, reference=reference).right
+    assert not host.verify(completion=returns_anew, reference=reference).right
+    for compare in ("evalplus", "set"):
+        as_evalplus = {**reference, "compare": compare}
+        assert host.verify(completion=returns_anew, reference=as_evalplus).right
+        assert not host.verify(completion="def f(rows):\n    return rows[1:]\n", reference=as_evalplus).right
+
+
 def flow(source: str, *names: str) -> checks.Flow:
     import ast
 
