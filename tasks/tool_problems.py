@@ -117,7 +117,7 @@ def product(source: random.Random, digits: int) -> Asked:
 
     Example:
         >>> product(random.Random(0), 4).question
-        '7311*7045'
+        '7311*7890'
     """
     left, right = (source.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
     return Asked(f"{left}*{right}", f"{left}*{right}", left * right)

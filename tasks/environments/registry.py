@@ -22,7 +22,7 @@ BUILTIN: Mapping[str, str] = {
     "guess": "tasks.environments.guess:guess",
     "python": "tasks.environments.python:Python",
     "replayed": "tasks.environments.replayed:Replayed",
-    "tools": "tasks.environments.tools:Tools",
+    "tools": "tasks.environments.several_tools:Tools",
 }
 """Name to `module:attribute`, imported on first use."""
 

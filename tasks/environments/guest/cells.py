@@ -83,4 +83,5 @@ def message(error):
     return f"{said} (line {line})" if line else said
 
 
-main()
+if __name__ == "__main__":
+    main()
