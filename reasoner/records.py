@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from tasks import Message, Problem
-from verifiers import Verdict
+from tasks.environments.base import Reply
+from verifiers import JSON, Verdict
 from verifiers.text import whole
 
 
@@ -18,16 +19,23 @@ class FinishReason(StrEnum):
     """An end token or a stop string was sampled."""
     LENGTH = "length"
     """The token limit was reached: the completion is truncated."""
+    TURNS = "turns"
+    """The limit of turns was reached while the environment still expected another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Consecutive completion tokens with one origin. At present one policy segment covers the whole completion."""
+    """A turn: consecutive completion tokens with one origin. Without an environment one segment covers all."""
 
     start: int
     end: int
+    """Equal to `start` for a last reply that ended the episode: it is recorded and not shown to the policy."""
     origin: str
     """"policy" (sampled, trained on) or "environment" (turn of a tool or user, never trained on)."""
+    text: str = ""
+    """Text as the environment and the verifier see it; empty where the completion has one segment."""
+    reply: Reply | None = None
+    """The reply, for a turn of an environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,38 @@ class Completion:
     def __post_init__(self) -> None:
         """Make the text encodable as UTF-8, whichever engine decoded it."""
         object.__setattr__(self, "text", whole(self.text))
+
+    @property
+    def answer_text(self) -> str:
+        """Text that is graded: the policy's last turn. Nothing that an environment wrote is read as an answer."""
+        if len(self.segments) < 2:
+            return self.text
+        return next(part.text for part in reversed(self.segments) if part.origin == "policy")
+
+    @property
+    def policy_tokens(self) -> int:
+        """Number of tokens that the policy sampled."""
+        if len(self.segments) < 2:
+            return len(self.token_ids)
+        return sum(part.end - part.start for part in self.segments if part.origin == "policy")
+
+    def turn_rows(self) -> list[JSON]:
+        """The turns as JSON, for verifiers and for the records of a run; `text` is as the policy saw it."""
+        return [
+            {
+                "origin": part.origin,
+                "start": part.start,
+                "end": part.end,
+                "text": part.text,
+                **({} if part.reply is None else {k: v for k, v in part.reply.to_json().items() if k != "text"}),
+            }
+            for part in self.segments
+        ]
+
+    @property
+    def replies(self) -> list[Reply]:
+        """The environment's replies, in order."""
+        return [part.reply for part in self.segments if part.reply is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +141,10 @@ class Request:
     """Request for one completion."""
 
     prompt_ids: tuple[int, ...]
+    max_tokens: int | None = None
+    """Tokens of this completion; None: those of the sampling distribution, which are never exceeded."""
+    stop: tuple[str, ...] | None = None
+    """Stop strings of this completion; None: those of the sampling distribution."""
     seed: int
     """Seed of this request's own random state. The tokens do not depend on the other requests in the batch, up to
     rounding in batched arithmetic."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, NotRequired, TypedDict
+from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict
 
 from verifiers import JSON
 
@@ -35,6 +35,21 @@ class Message(TypedDict):
     tool_call_id: NotRequired[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of an episode.
+
+    Example:
+        >>> Turn("policy", "37").origin
+        'policy'
+    """
+
+    origin: Literal["policy", "environment"]
+    text: str
+    data: JSON = None
+    """Of an environment's turn: the `Reply.data` that came with it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One problem: a prompt, its reference answer, and the verifier that grades completions.
@@ -58,8 +73,13 @@ class Problem:
     """Further data, passed to the verifier and stored with the rollout."""
     demonstration: str | None = None
     """A worked solution that the verifier accepts (for an SFT warm start); None if the task has none."""
+    demonstration_turns: tuple[Turn, ...] = ()
+    """Turns in front of the demonstration: the policy's calls, each with the environment's reply to it."""
     task: str = ""
     """Name of the task that yields it."""
+    environment: str | None = None
+    """Name of the environment that replies to the policy (`tasks.environments`); None: a completion is one turn."""
+    environment_options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
 
 
 class BadRow(NamedTuple):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tasks.base import BadRow, Problem, Task
+from tasks.base import BadRow, Problem, Task, Turn
+from tasks.environments.base import Episode
+from tasks.environments.registry import get_environment
 from tasks.held_out import prompt_text
 from tasks.leak import prompt_leak
-from verifiers import BadReference, Verifier, get_verifier
+from verifiers import JSON, BadReference, Verifier, get_verifier
 
 
 class Validation(NamedTuple):
@@ -100,6 +102,40 @@ def notes_on(problems: Iterable[Problem], verifiers: Verifiers) -> Iterator[str]
             yield f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
 
 
+def replies_fault(problem: Problem) -> str | None:
+    """Return why the turns of a demonstration cannot have happened: the environment replies otherwise."""
+    if not problem.demonstration_turns:
+        return None
+    if problem.environment is None:
+        return "its demonstration has turns, and the problem names no environment"
+    environment = get_environment(problem.environment, **problem.environment_options)
+    for place, turn in enumerate(problem.demonstration_turns):
+        if turn.origin == "policy":
+            continue
+        reply = environment.reply(_episode(problem, problem.demonstration_turns[:place]))
+        said = None if reply is None else reply.text
+        if said != turn.text:
+            return f"the environment replies {said!r} to turn {place} of its demonstration, which has {turn.text!r}"
+    return None
+
+
+def demonstrated_info(problem: Problem) -> dict[str, JSON]:
+    """Return the info that a verifier is given with a demonstration: with the turns, where there are any."""
+    if problem.environment is None:
+        return dict(problem.info)
+    environment = get_environment(problem.environment, **problem.environment_options)
+    turns = (*problem.demonstration_turns, Turn("policy", problem.demonstration or ""))
+    last = environment.reply(_episode(problem, turns))
+    rows: list[JSON] = [{"origin": turn.origin, "text": turn.text} for turn in turns]
+    if last is not None:
+        rows.append({"origin": "environment", **last.to_json()})
+    return {**problem.info, "turns": rows}
+
+
+def _episode(problem: Problem, turns: Sequence[Turn]) -> Episode:
+    return Episode(turns=turns, prompt=prompt_text(problem.prompt), reference=problem.reference, info=problem.info)
+
+
 def validate_task(task: Task, split: str) -> Validation:
     """Check each problem: it has a prompt, its verifier can use the reference, and accepts the demonstration.
 
@@ -113,8 +149,11 @@ def validate_task(task: Task, split: str) -> Validation:
     for place, problem in enumerate(problems):
         if place in faults or problem.demonstration is None:
             continue
+        if fault := replies_fault(problem):
+            faults[place] = BadRow(problem.id, fault)
+            continue
         verdict = verifiers.get(problem).verify(
-            completion=problem.demonstration, reference=problem.reference, info=dict(problem.info)
+            completion=problem.demonstration, reference=problem.reference, info=demonstrated_info(problem)
         )
         if verdict.quality != 1.0:
             said = f"its own demonstration is {verdict.outcome} ({verdict.reason})"

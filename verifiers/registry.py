@@ -45,6 +45,7 @@ BUILTIN: Mapping[str, str] = {
     "math-verify": "verifiers.integrations.huggingface_math_verify:MathVerify",
     "sympy": "verifiers.integrations.sympy_latex:SympyLatex",
     "numeric": "verifiers.answers.numeric:Numeric",
+    "outcome": "verifiers.answers.outcome:OutcomeVerifier",
     "per-row": "verifiers.compose:PerRow",
     "reasoning-gym": "verifiers.integrations.gym:ReasoningGym",
     "regex": "verifiers.answers.regex:Regex",

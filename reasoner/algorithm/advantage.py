@@ -20,16 +20,16 @@ from reasoner.config.estimators import ESTIMATOR_TRAITS, REJECTION_THRESHOLD
 
 
 def token_rewards(batch: Batch, *, kl_coef: float) -> Tensor:
-    """Return [N] token rewards: the row's reward on its last token, minus kl_coef * (log pi - log ref) on each token.
+    """Return [N] token rewards: the row's reward on its last trained token, minus kl_coef * (log pi - log ref).
 
-    The per-token penalty is the k1 estimate of the KL (Ziegler et al., arXiv:1909.08593, equation 2). The reward
-    is placed on the last token even if that is not trained on. Masked tokens get no penalty.
+    The per-token penalty is the k1 estimate of the KL (Ziegler et al., arXiv:1909.08593, equation 2). Masked tokens
+    get neither. In a row without any trained token the last token gets the reward.
 
     Raises:
         ValueError: kl_coef > 0 without ref_logprobs_N.
     """
     rewards_N = torch.zeros(len(batch.row_N), dtype=torch.float64)
-    ends = torch.tensor(batch.row_starts()[1:], dtype=torch.long) - 1
+    ends = torch.tensor([tokens[-1] for tokens in _acting(batch)], dtype=torch.long)
     rewards_N[ends] = batch.reward_B.double()
     if kl_coef > 0:
         if batch.ref_logprobs_N is None:
@@ -121,21 +121,31 @@ def reinforce_pp_baseline(batch: Batch, *, whiten: bool = True) -> Batch:
 def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 0.95, kl_coef: float = 0.0, whiten: bool = True) -> Batch:
     """Compute GAE advantages and returns of token rewards and values (PPO), whitened over the batch.
 
-    Schulman et al., arXiv:1506.02438.
+    Schulman et al., arXiv:1506.02438. It runs over the policy's own tokens: the replies of an environment between them
+    take no time and have no value.
 
     Raises:
         ValueError: values_N is not set.
     """
     if batch.values_N is None:
         raise ValueError("values_N must be set for GAE; got None. Use a method with a value head (ppo).")
-    rewards_N = token_rewards(batch, kl_coef=kl_coef)
-    rows = [
-        gae_row(listed(r, float), listed(v, float), gamma=gamma, lam=lam)
-        for r, v in zip(_rows(batch, rewards_N), _rows(batch, batch.values_N.double()), strict=True)
-    ]
-    advantages_N = torch.tensor([a for row in rows for a in row.advantages], dtype=torch.float64)
-    returns_N = torch.tensor([a for row in rows for a in row.returns], dtype=torch.float32)
+    rewards_N, values_N = token_rewards(batch, kl_coef=kl_coef), batch.values_N.double()
+    advantages_N = torch.zeros(len(batch.row_N), dtype=torch.float64)
+    returns_N = torch.zeros(len(batch.row_N), dtype=torch.float32)
+    for tokens in _acting(batch):
+        row = gae_row(listed(rewards_N[tokens], float), listed(values_N[tokens], float), gamma=gamma, lam=lam)
+        advantages_N[tokens] = torch.tensor(row.advantages, dtype=torch.float64)
+        returns_N[tokens] = torch.tensor(row.returns, dtype=torch.float32)
     return _finished(replace(batch, returns_N=returns_N), advantages_N, whiten=whiten)
+
+
+def _acting(batch: Batch) -> list[Tensor]:
+    """Indices into the _N tensors of each row's trained tokens; all of its tokens where none is trained on."""
+    found: list[Tensor] = []
+    for start, end in itertools.pairwise(batch.row_starts()):
+        tokens = start + torch.nonzero(batch.loss_mask_N[start:end])[:, 0]
+        found.append(tokens if len(tokens) else torch.arange(start, end))
+    return found
 
 
 def _rows(batch: Batch, values_N: Tensor) -> list[Tensor]:

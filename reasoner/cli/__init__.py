@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "export": "reasoner.cli.export:export",
     "tasks": "reasoner.cli.tasks:app",
     "suites": "reasoner.cli.suites:suites",
+    "environments": "reasoner.cli.environments:app",
     "sandbox": "reasoner.cli.sandbox:app",
     "report": "reasoner.cli.report:report",
     "explain": "reasoner.cli.explain:explain",

@@ -53,6 +53,7 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
     named = [] if engine is not None else [("engine.name", stage.engine.name)]
     sections = [section for section in stage.task if task in (None, section.name)]
     named += [("task.name", section.name) for section in sections if section.name != task]
+    named += [("task.environment.name", section.environment.name) for section in sections if section.environment]
     for key, name in named:
         if leads_elsewhere(name):
             raise _refused(f"{key} {name!r} is a file or a module")

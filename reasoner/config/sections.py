@@ -107,6 +107,10 @@ class PromptSection(Section):
     """Further variables for the chat template."""
     stop: list[str] = Field(default_factory=list[str])
     """Strings that end a completion (and stay in its text), in addition to the end tokens."""
+    reply: Literal["auto", "inline", "tool", "user"] = "auto"
+    """How replies of an environment are written. inline: as text behind the policy's turn, without a chat template;
+    tool, user: as a chat message of that role; auto: the role that the environment and the chat template suggest, or
+    inline where there is no chat template."""
     end_tokens: list[str] = Field(default_factory=list[str])
     """The only tokens that end a completion. Demonstrations end with the one with which the chat template ends a turn,
     or, if that is not among them, with the first. Empty: the template's turn end, the tokenizer's eos and the
@@ -139,6 +143,13 @@ BadRows = Literal["drop", "drop_most", "stop"]
 drop_most: left out even then; stop: the run does not start."""
 
 
+class EnvironmentSection(Section):
+    """An environment by name, `module:attribute` or `path.py[:attribute]`: what replies to the policy's turns."""
+
+    name: str
+    options: Options = Field(default_factory=dict[str, JsonValue])
+
+
 class TaskSection(Section):
     """A task; several tasks make a weighted mixture."""
 
@@ -150,6 +161,8 @@ class TaskSection(Section):
     eval_split: str = "test"
     verifier: VerifierSection | None = None
     """Replaces the task's own verifier."""
+    environment: EnvironmentSection | None = None
+    """Replies to the policy's turns (a tool, a game); replaces the task's own environment."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first problems of the training split."""
     problems_file: str | None = None
@@ -167,6 +180,13 @@ class RolloutSection(Section):
     problems_per_step: int = Field(default=32, ge=1)
     group_size: int = Field(default=8, ge=1)
     max_tokens: int = Field(default=512, ge=1)
+    """Tokens behind the prompt, an environment's replies included."""
+    max_turns: int | None = Field(default=None, ge=1)
+    """Turns of the policy with an environment; None: the environment's own number."""
+    turn_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of one turn of the policy with an environment; None: as many as are left of max_tokens."""
+    reply_tokens: int = Field(default=256, ge=8)
+    """Tokens of one reply of an environment; a longer one loses its middle, which is marked and counted."""
     temperature: float = Field(default=1.0, ge=0)
     """Above 0."""
     dynamic_sampling_rounds: int = Field(default=0, ge=0)

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reasoner.config.sections import PromptSection, SftSection
 from reasoner.data.prompt import Prompt, messages_of, render_each, rendered
+from reasoner.data.replies import ReplyWriter
 from reasoner.data.rows import Encoded, Source, chat_of, length_fault, source_in, usable_rows
 from reasoner.data.turns import template_mask, turns_of
 from tasks import BadRow, Message, Problem, UnusableRow
+from tasks.environments.registry import get_environment
 from tasks.inputs.spool import Spool
 
 if TYPE_CHECKING:
@@ -39,10 +41,23 @@ class Rows(NamedTuple):
 
 
 def encode_problems(
-    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
+    problems: Sequence[Problem],
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
+    *,
+    limit: int,
+    reply_tokens: int = 256,
 ) -> Rows:
-    """Encode a task's demonstrations: prompt, demonstration, end token. Rows over `limit` tokens are bad rows."""
-    rows, bad, turns = Spool[Encoded](), list[BadRow](), turns_of(tokenizer, section)
+    """Encode a task's demonstrations: prompt, demonstration, end token.
+
+    Args:
+        problems: problems with demonstrations.
+        tokenizer: the policy's tokenizer.
+        section: how prompts are rendered.
+        limit: most tokens of prompt and demonstration together; longer rows are bad rows.
+        reply_tokens: most tokens of an environment's reply; see `rollout.reply_tokens`.
+    """
+    rows, bad = Spool[Encoded](), list[BadRow]()
     for problem, prompt in rendered(problems, tokenizer, section):
         where = f"problem {problem.id}"
         if not isinstance(prompt, Prompt):
@@ -50,14 +65,39 @@ def encode_problems(
         elif not (problem.demonstration or "").strip():
             bad.append(BadRow(where, "its demonstration is empty"))
         else:
-            text = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
-            ids = turns.completion_ids(text)
-            row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
+            ids, mask = _demonstrated(problem, tokenizer, section, reply_tokens)
+            row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=mask)
             if fault := length_fault(row, limit):
                 bad.append(BadRow(where, fault))
             else:
                 rows.append(row)
     return Rows(rows, bad)
+
+
+def _demonstrated(
+    problem: Problem, tokenizer: PreTrainedTokenizerBase, section: PromptSection, reply_tokens: int
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Token ids and loss mask of a problem's demonstration, with the turns in front of it as a rollout has them."""
+    turns = turns_of(tokenizer, section)
+    said = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
+    last = turns.completion_ids(said)
+    if not problem.demonstration_turns:
+        return last, (True,) * len(last)
+    assert problem.environment is not None, f"problem {problem.id} has turns and no environment"
+    environment = get_environment(problem.environment, **problem.environment_options)
+    writer = ReplyWriter.of(environment, tokenizer, section, most_tokens=reply_tokens)
+    ids: list[int] = []
+    mask: list[bool] = []
+    ended = False
+    for turn in problem.demonstration_turns:
+        if turn.origin == "policy":
+            ended = not turn.text.endswith(tuple(environment.stop))
+            added = turns.completion_ids(turn.text) if ended else turns.plain_ids(turn.text)
+        else:
+            added = writer.write(turn.text, ended=ended).ids
+        ids += added
+        mask += [turn.origin == "policy"] * len(added)
+    return (*ids, *last), (*mask, *(True,) * len(last))
 
 
 def demonstrations_in(section: SftSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:

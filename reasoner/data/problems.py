@@ -132,10 +132,14 @@ def named_apart(problems: Iterable[Problem], config: StageConfig, place: int) ->
 
 
 def with_verifiers(problems: Iterable[Problem], section: TaskSection) -> Iterator[Problem]:
-    """Yield the problems with the verifier that the config names; without one, with the task's own."""
-    own = section.verifier
+    """Yield the problems with the verifier and the environment that the config names instead of the task's own."""
+    own, played = section.verifier, section.environment
     for problem in problems:
-        yield problem if own is None else replace(problem, verifier=own.name, verifier_options=own.options)
+        if own is not None:
+            problem = replace(problem, verifier=own.name, verifier_options=own.options)
+        if played is not None:
+            problem = replace(problem, environment=played.name, environment_options=played.options)
+        yield problem
 
 
 def load_problems(config: StageConfig, *, folder: Path | None = None) -> Loaded:

@@ -41,6 +41,17 @@ class Ends(NamedTuple):
     """Description of a disagreement between chat template, tokenizer and generation config; None without one."""
 
 
+class ReplyFrame(NamedTuple):
+    """Token ids that the chat template writes around a reply of an environment."""
+
+    after_end: tuple[int, ...]
+    """In front of the reply, where the policy ended its turn with the end token."""
+    after_stop: tuple[int, ...]
+    """In front of the reply, where a stop string ended the policy's turn: with the end of that turn."""
+    behind: tuple[int, ...]
+    """Behind the reply, up to where the policy writes again."""
+
+
 class Turns:
     """Turns of a chat as one tokenizer and one prompt section write them."""
 
@@ -68,6 +79,10 @@ class Turns:
         self._faults: dict[tuple[str, ...], str | None] = {}
         self.mask_fault = self._mask_fault()
         """How the template's mask of the assistant's tokens differs from the tokens trained here; None if equal."""
+
+    def plain_ids(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a turn of the policy that a stop string ends: its tokens alone."""
+        return tuple(self._ids(text))
 
     def completion_ids(self, text: str) -> tuple[int, ...]:
         """Encode a given reply as the policy would have sampled it: its tokens and the end token."""
@@ -117,15 +132,41 @@ class Turns:
             self._faults[roles] = self._frame_fault(roles)
         if fault := self._faults[roles]:
             raise UnusableRow(fault)
-        ids = self._ids(self._behind(following, reply_follows=True))
+        return self._behind_end(self._ids(self._behind(following, reply_follows=True)))
+
+    def _behind_end(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Leave out the marks with which the template ends a reply: the reply's own end token takes their place."""
         marks, at = self._marks_of(ids)
         closing = (*self._before_end, self.end)
-        # `end` already ended the reply, so the template's own end marks are skipped
         if marks[: len(closing)] == closing:
             return tuple(ids[at + len(closing) :])
         if marks and marks[0] in (self.template_end, self._inner_end):
             return tuple(ids[at + 1 :])
         return tuple(ids)
+
+    def reply_fault(self, role: str) -> str | None:
+        """Return why the chat template cannot show an environment's reply in this role; None if it can."""
+        if (role,) not in self._faults:
+            self._faults[(role,)] = self._frame_fault((role,))
+        return self._faults[(role,)]
+
+    def reply_frame(self, role: str) -> ReplyFrame:
+        """Return the ids around an environment's reply in this role.
+
+        Raises:
+            UnusableRow: the template refuses the role, does not show the reply once, or writes it differently in longer
+                chats.
+        """
+        if fault := self.reply_fault(role):
+            raise UnusableRow(fault)
+        before, _, after = self._behind([Message(role=role, content=BODY)], reply_follows=True).partition(BODY)
+        ids = self._ids(before)
+        return ReplyFrame(self._behind_end(ids), tuple(ids), tuple(self._ids(after)))
+
+    def text_ids(self, text: str) -> tuple[int, ...]:
+        """Return the ids of text in which nothing is a special token, whatever it looks like."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return tuple(cast("list[int]", ids))
 
     def _history(self, *, rounds: int = 1) -> list[Message]:
         """Return a chat of `rounds` user messages, with replies between them."""

@@ -120,6 +120,16 @@ class NoEngine(Engine):
         """Do nothing."""
 
 
+def most_tokens(request: Request, params: SamplingParams) -> int:
+    """Return the token limit of one request."""
+    return params.max_tokens if request.max_tokens is None else min(request.max_tokens, params.max_tokens)
+
+
+def stop_strings(request: Request, params: SamplingParams) -> tuple[str, ...]:
+    """Return the stop strings of one request."""
+    return params.stop if request.stop is None else request.stop
+
+
 def check_requests(requests: Sequence[Request], params: SamplingParams, *, limit: int) -> None:
     """Check that every request has a prompt and fits the context.
 
@@ -127,9 +137,9 @@ def check_requests(requests: Sequence[Request], params: SamplingParams, *, limit
         EngineError: one does not; the message gives its length and what to change.
     """
     for request in requests:
-        length = len(request.prompt_ids)
-        if not 0 < length <= limit - params.max_tokens:
+        length, tokens = len(request.prompt_ids), most_tokens(request, params)
+        if not 0 < length <= limit - tokens:
             raise EngineError(
-                f"a prompt must have at least one token and, with max_tokens={params.max_tokens}, fit the context of"
+                f"a prompt must have at least one token and, with max_tokens={tokens}, fit the context of"
                 f" {limit} tokens; got {length} tokens. Lower rollout.max_tokens or shorten the prompt."
             )

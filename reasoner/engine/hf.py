@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config.tolerances import TOLERANCES
-from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests, most_tokens, stop_strings
 from reasoner.engine.check import checksum
 from reasoner.model.families import attention_kinds, full_attention, is_known, logit_transform
 from reasoner.model.internals import attention_of, keys_and_values
@@ -166,7 +166,7 @@ class HfEngine(Engine):
         # similar lengths together: every slot attends over the length of the longest active one
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
         waiting = [(index, requests[index]) for index in reversed(order)]
-        longest = max((len(request.prompt_ids) for request in requests), default=0) + params.max_tokens
+        longest = max((len(one.prompt_ids) + most_tokens(one, params) for one in requests), default=0)
         cache = SlotCache(min(self.max_batch, len(requests)), longest)
         active: list[_Active] = []
         state = _Slots(self.device)
@@ -253,12 +253,12 @@ class HfEngine(Engine):
         reason: FinishReason | None = None
         if token in (self._eos if params.end_ids is None else params.end_ids):
             reason = FinishReason.STOP
-        elif params.stop and token in self._enders(params.stop):
+        elif (stops := stop_strings(entry.request, params)) and token in self._enders(stops):
             decoded = self._text(entry.tokens)
-            ends = [at + len(stop) for stop in params.stop if (at := decoded.find(stop)) >= 0]
+            ends = [at + len(stop) for stop in stops if (at := decoded.find(stop)) >= 0]
             if ends:
                 reason, text = FinishReason.STOP, decoded[: min(ends)]
-        if reason is None and len(entry.tokens) >= params.max_tokens:
+        if reason is None and len(entry.tokens) >= most_tokens(entry.request, params):
             reason = FinishReason.LENGTH
         if reason is None:
             return None

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from reasoner.config.tolerances import TOLERANCES
-from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, among, check_requests
+from reasoner.engine.base import (
+    Engine,
+    EngineError,
+    Finished,
+    NamedTensors,
+    among,
+    check_requests,
+    most_tokens,
+    stop_strings,
+)
 from reasoner.engine.check import Checksum, check_checksum, checksum
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
@@ -271,12 +280,12 @@ def completion_body(model: str, request: Request, params: SamplingParams) -> dic
     return {
         "model": model,
         "prompt": list(request.prompt_ids),
-        "max_tokens": params.max_tokens,
+        "max_tokens": most_tokens(request, params),
         "temperature": params.temperature,
         "top_p": params.top_p,
         "top_k": params.top_k or -1,
         "seed": request.seed,
-        "stop": list(params.stop) or None,
+        "stop": list(stop_strings(request, params)) or None,
         "stop_token_ids": None if params.end_ids is None else list(params.end_ids),
         "ignore_eos": params.end_ids is not None,
         "include_stop_str_in_output": True,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from transformers import AutoConfig
 
-from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests, most_tokens, stop_strings
 from reasoner.engine.environment import imported_for_good, without
 from reasoner.engine.vllm_internals import check_head_size, load_into, pools_outlive, stop_core
 from reasoner.model.families import full_attention, is_known
@@ -117,21 +117,21 @@ class VllmEngine(Engine):
         ids: set[str] = set()
         try:
             for index, request in enumerate(requests):
-                name = f"{self._calls}-{index}"
+                name, stops = f"{self._calls}-{index}", stop_strings(request, params)
                 sampling = vllm.SamplingParams(
-                    max_tokens=params.max_tokens,
+                    max_tokens=most_tokens(request, params),
                     temperature=params.temperature,
                     top_p=params.top_p,
                     top_k=params.top_k or -1,
                     seed=request.seed,
-                    stop=list(params.stop) or None,
+                    stop=list(stops) or None,
                     stop_token_ids=None if params.end_ids is None else list(params.end_ids),
                     ignore_eos=params.end_ids is not None,
                     include_stop_str_in_output=True,
                     logprobs=0,
                     flat_logprobs=True,
                     # with stop strings text is needed at every token, otherwise once at the end
-                    detokenize=bool(params.stop),
+                    detokenize=bool(stops),
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
                 engine.add_request(name, {"prompt_token_ids": list(request.prompt_ids)}, sampling)

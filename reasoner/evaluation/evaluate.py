@@ -121,7 +121,7 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
         if votes:
             majority = maj_at_k([verdict.answer for verdict in graded], right)
             per_problem.setdefault(f"maj@{samples}", []).append(majority)
-    lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+    lengths = [rollout.completion.policy_tokens for rollout in rollouts]
     return EvalResult(
         problems=len(groups),
         samples=samples,

@@ -67,6 +67,20 @@ GLOSSARY: Mapping[str, Entry] = {
     "completion/truncated": Entry(
         "share that stopped at max_tokens", "below 0.05; above 0.1 right answers are cut off"
     ),
+    "turns/mean": Entry("turns of the policy in an episode, with an environment", "as the task needs"),
+    "turns/limit": Entry(
+        "share of episodes that ended at rollout.max_turns", "below 0.1, except for games that are lost there"
+    ),
+    "calls/mean, calls/share": Entry(
+        "tool calls of an episode; share of episodes with one", "does not fall to 0 where the tool is needed"
+    ),
+    "calls/error": Entry("share of the calls that are answered with an error", "below 0.3 and falling"),
+    "reply/tokens, reply/cut": Entry(
+        "tokens of replies in an episode; share of replies that lost their middle", "cut: below 0.1"
+    ),
+    "environment/faults": Entry(
+        "share of episodes without a verdict because the environment could not reply", "0; never rising"
+    ),
     "policy/entropy": Entry(
         "entropy of the next-token distribution at the sampling temperature, nats per token",
         "falls slowly; near 0 all samples of a group are alike, a sudden rise is the start of a collapse",
@@ -151,6 +165,10 @@ GLOSSARY: Mapping[str, Entry] = {
     "time/grading_wait": Entry(
         "seconds of waiting for verdicts after that: the time that grading adds to a step",
         "below 2 % of the step; with slow graders raise grading.portions: the update then begins meanwhile",
+    ),
+    "time/environment, time/environment_wait": Entry(
+        "seconds of workers spent on replies of environments; of the generation, seconds of waiting for them",
+        "waiting: below 5 % of a step for a calculator, below 15 % for Python",
     ),
     "time/logprobs, time/update, time/sync, time/step": Entry(
         "seconds of the other parts, and of the whole step", "sync below 2 %"

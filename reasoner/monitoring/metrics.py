@@ -22,7 +22,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Compute metrics of rewards, signal, outcomes and lengths from a step's rollouts, before any filter."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
-    lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+    lengths = [rollout.completion.policy_tokens for rollout in rollouts]
     outcomes = Counter(rollout.verdict.outcome for rollout in rollouts)
     total = len(rollouts)
     metrics = {
@@ -36,7 +36,30 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "grading/sympy": sum(r.verdict.detail.get("tier") == "sympy" for r in rollouts) / total,
         **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
     }
-    return metrics | _pass_rate(rollouts) | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
+    metrics |= _pass_rate(rollouts) | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
+    return metrics | turn_metrics(rollouts)
+
+
+def turn_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Turns, calls and replies of the rollouts with an environment; empty without any."""
+    played = [rollout.completion for rollout in rollouts if rollout.problem.environment is not None]
+    if not played:
+        return {}
+    replies = [reply for completion in played for reply in completion.replies]
+    shown = sum(len(completion.token_ids) - completion.policy_tokens for completion in played)
+    faults = sum(r.verdict.verifier == "environment" for r in rollouts if r.problem.environment is not None)
+    turns = [sum(part.origin == "policy" for part in completion.segments) or 1 for completion in played]
+    calls = sum(reply.calls for reply in replies)
+    return {
+        "turns/mean": statistics.fmean(turns),
+        "turns/limit": sum(c.finish_reason is FinishReason.TURNS for c in played) / len(played),
+        "calls/mean": calls / len(played),
+        "calls/share": sum(any(reply.calls for reply in c.replies) for c in played) / len(played),
+        "calls/error": sum(reply.errors for reply in replies) / max(1, calls),
+        "reply/tokens": shown / len(played),
+        "reply/cut": sum(reply.cut for reply in replies) / max(1, len(replies)),
+        "environment/faults": faults / len(played),
+    }
 
 
 def _pass_rate(rollouts: Sequence[Rollout]) -> dict[str, float]:

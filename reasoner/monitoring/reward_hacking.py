@@ -83,7 +83,7 @@ def watched(groups: Sequence[RolloutGroup], held_out: Mapping[tuple[int, int], f
 
 def watch_metrics(seen: Sequence[Watched]) -> dict[str, float]:
     """Compute a step's metrics, named watch/..."""
-    lengths = [len(one.rollout.completion.token_ids) for one in seen]
+    lengths = [one.rollout.completion.policy_tokens for one in seen]
     rewards = [one.rollout.reward for one in seen if one.rollout.reward is not None]
     found = {
         "watch/length": statistics.fmean(lengths),
@@ -174,7 +174,7 @@ def alarm_examples(alarm: Alarm, seen: Sequence[Watched]) -> list[dict[str, JSON
     """Return the completions that show the alarm's problem most clearly, as JSON."""
     order = {
         "proxy-against-held-out": lambda one: (one.held_out or 0.0) - (one.rollout.reward or 0.0),
-        "length": lambda one: -len(one.rollout.completion.token_ids),
+        "length": lambda one: -one.rollout.completion.policy_tokens,
         "repetition": lambda one: -one.repetition,
         "flattery": lambda one: -one.flattery,
         "confident_wrong": lambda one: (not one.confident, one.held_out or 0.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from reasoner.config.stage import StageConfig
@@ -18,12 +18,17 @@ class UngradedError(ReasonerError, RuntimeError):
 
 
 def grading_row(problem: Problem, completion: Completion) -> GradingRow:
-    """Build the verifier's input for a completion."""
+    """Build the verifier's input for a completion: of several turns the policy's last, with all turns in its info."""
+    info: Mapping[str, JSON] = problem.info
+    if not isinstance(problem.prompt, str):
+        info = {**info, "messages": turns(problem.prompt)}
+    if len(completion.segments) > 1:
+        info = {**info, "turns": completion.turn_rows()}
     return GradingRow(
-        completion=completion.text,
+        completion=completion.answer_text,
         reference=problem.reference,
         prompt=prompt_as_text(problem.prompt),
-        info=problem.info if isinstance(problem.prompt, str) else {**problem.info, "messages": turns(problem.prompt)},
+        info=info,
     )
 
 

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -21,6 +21,7 @@ from reasoner.data.turns import Ends
 from reasoner.engine.base import Engine, Finished
 from reasoner.records import Completion, FinishReason, Request, Rollout, RolloutGroup, SamplingParams
 from reasoner.rollout.grading import grading_row
+from reasoner.rollout.turns import Player, TurnLimits, Waited
 from reasoner.seeds import request_seed
 from tasks import Problem
 from verifiers import Verdict
@@ -38,6 +39,11 @@ class Sampled:
     grading_wait_seconds: float
     """Seconds spent waiting for verdicts that were not ready: the time that grading adds to the step."""
     tokens: int
+    """Sampled by the policy."""
+    environment_seconds: float = 0.0
+    """Spent on replies of environments, summed over the workers."""
+    environment_wait_seconds: float = 0.0
+    """Of the generation: waited for replies when there was nothing to sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,7 @@ class Round:
     verdicts: Mapping[int, Future[Verdict]]
     generation_seconds: float
     step: int
+    waited: Waited = field(default_factory=Waited)
 
     def graded(self, portions: int = 1) -> Iterator[Sampled]:
         """Yield the groups in the order of the problems, in `portions` parts, each once it is fully graded.
@@ -62,7 +69,7 @@ class Round:
         """
         places = list(self.prompts_P)
         most = max(processes.gather(len(places)))
-        seconds, first = self.generation_seconds, 0
+        seconds, first, replied = self.generation_seconds, 0, self.waited
         for portion in range(portions):
             numbers = range(portion * most // portions, min(len(places), (portion + 1) * most // portions))
             started = time.perf_counter()
@@ -74,10 +81,12 @@ class Round:
                 generation_seconds=seconds,
                 grading_wait_seconds=waited,
                 tokens=sum(
-                    len(self.completions[index].token_ids) for number in numbers for index in self._indices(number)
+                    self.completions[index].policy_tokens for number in numbers for index in self._indices(number)
                 ),
+                environment_seconds=replied.seconds,
+                environment_wait_seconds=replied.wait_seconds,
             )
-            seconds = 0.0
+            seconds, replied = 0.0, Waited()
             whole = replace(joined(processes.gather(own)), first_group=first)
             first += len(whole.groups)
             if whole.groups:
@@ -139,6 +148,8 @@ class RoundSampler:
     """Seed of the run."""
     ends: Ends | None = None
     """End tokens and stop strings; None: the engine's default for the model, and the stop strings of the params."""
+    limits: TurnLimits = field(default_factory=TurnLimits)
+    """Limits of episodes with an environment."""
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         """Yield the engine's completions, which stop at the end tokens and stop strings of this sampler."""
@@ -196,12 +207,31 @@ class RoundSampler:
         ]
         completions: dict[int, Completion] = {}
         verdicts: dict[int, Future[Verdict]] = {}
-        for index, completion in self.generate(requests, params):
-            place, _ = asked[index]
-            problem = problems_P[place]
+        player = Player(
+            generate=self.generate,
+            pool=self.pool,
+            tokenizer=self.tokenizer,
+            prompt=self.prompt,
+            ends=self.ends,
+            limits=self.limits,
+        )
+        ranks = [place for place, _ in asked]
+        played = player.play(
+            [problems_P[place] for place in ranks],
+            requests,
+            params,
+            seed_of=lambda index, *parts: request_seed(self.seed, *seed_parts, *asked[index], *parts),
+            ranks=ranks,
+        )
+        for index, completion, fault in played:
+            problem = problems_P[ranks[index]]
             completions[index] = completion
-            row = grading_row(problem, completion)
-            verdicts[index] = self.pool.submit(problem.verifier, dict(problem.verifier_options), row, rank=place)
+            if fault is None:
+                row = grading_row(problem, completion)
+                options = dict(problem.verifier_options)
+                verdicts[index] = self.pool.submit(problem.verifier, options, row, rank=ranks[index])
+            else:
+                verdicts[index] = settled(fault)
             on_progress(len(completions))
         return Round(
             problems_P=problems_P,
@@ -211,7 +241,15 @@ class RoundSampler:
             verdicts=verdicts,
             generation_seconds=time.perf_counter() - started,
             step=step,
+            waited=player.waited,
         )
+
+
+def settled(verdict: Verdict) -> Future[Verdict]:
+    """Return a verdict that is there already."""
+    future: Future[Verdict] = Future()
+    future.set_result(verdict)
+    return future
 
 
 def merged(parts: Sequence[Sampled]) -> Sampled:
@@ -221,6 +259,8 @@ def merged(parts: Sequence[Sampled]) -> Sampled:
         generation_seconds=sum(part.generation_seconds for part in parts),
         grading_wait_seconds=sum(part.grading_wait_seconds for part in parts),
         tokens=sum(part.tokens for part in parts),
+        environment_seconds=sum(part.environment_seconds for part in parts),
+        environment_wait_seconds=sum(part.environment_wait_seconds for part in parts),
     )
 
 
@@ -234,4 +274,6 @@ def joined(parts: Sequence[Sampled]) -> Sampled:
         generation_seconds=max(part.generation_seconds for part in parts),
         grading_wait_seconds=max(part.grading_wait_seconds for part in parts),
         tokens=sum(part.tokens for part in parts),
+        environment_seconds=sum(part.environment_seconds for part in parts),
+        environment_wait_seconds=max(part.environment_wait_seconds for part in parts),
     )

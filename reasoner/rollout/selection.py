@@ -30,7 +30,7 @@ def shaped(portions: Iterable[Sampled], config: StageConfig) -> Iterator[Sampled
                 replace(
                     rollout,
                     shaping=overlong_penalty(
-                        len(rollout.completion.token_ids), max_tokens=max_tokens, penalty_tokens=penalty_tokens
+                        rollout.completion.policy_tokens, max_tokens=max_tokens, penalty_tokens=penalty_tokens
                     ),
                 )
                 if rollout.verdict.graded

@@ -22,6 +22,7 @@ from reasoner.model.load import (
 from reasoner.observe.display.display import Display
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.round import RoundSampler, evaluation_params
+from reasoner.rollout.turns import TurnLimits
 from reasoner.storage.files import write_text
 from reasoner.storage.rows import rollout_row
 from tasks import Problem
@@ -93,6 +94,7 @@ def measure(
             prompt=stage.prompt,
             seed=stage.seed,
             ends=reading.ends,
+            limits=TurnLimits.of(stage.rollout),
         )
         return evaluate(problems, rounds=rounds, params=evaluation_params(stage), samples=samples, on_progress=advance)
 

@@ -44,6 +44,7 @@ from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.plugin_check import check_plugins
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import RoundSampler
+from reasoner.rollout.turns import TurnLimits, check_environments
 from reasoner.session.accelerator import open_accelerator
 from reasoner.session.environment import environment
 from reasoner.session.session import Session
@@ -83,6 +84,8 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         _check_plugins(config, train, tested, display)
         with display.busy("loading the model"):
             policy = _load_policy(config, accelerator, checkpoint)
+        for said in check_environments([*train, *tested], config, policy.tokenizer):
+            display.note(said)
         pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
         ends = _end_tokens(config, policy, display, resumed=checkpoint is not None)
         train, tested, _ = _with_room(config, policy, loaded, folder, display)
@@ -94,7 +97,13 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         problems = _sampler(config, train, difficulty)
         rounds = RoundSampler(
-            engine=engine, pool=pool, tokenizer=policy.tokenizer, prompt=config.prompt, seed=config.seed, ends=ends
+            engine=engine,
+            pool=pool,
+            tokenizer=policy.tokenizer,
+            prompt=config.prompt,
+            seed=config.seed,
+            ends=ends,
+            limits=TurnLimits.of(config.rollout),
         )
         session = Session(
             config=config,

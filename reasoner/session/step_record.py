@@ -100,6 +100,10 @@ class StepRecord:
                 "throughput/generated_per_second": tokens / max(1e-9, generation),
                 "data/epoch": self._session.producer.problems.epochs,
             }
+            replied = sum(portion.environment_seconds for portion in self._portions)
+            if replied:
+                waited = sum(portion.environment_wait_seconds for portion in self._portions)
+                found |= {"time/environment": replied, "time/environment_wait": waited}
         return found
 
     def training_metrics(self) -> dict[str, float]:

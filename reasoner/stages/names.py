@@ -26,6 +26,7 @@ from reasoner.stages.principles import load_principles
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import RunError
 from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
+from tasks.environments.registry import get_environment
 from tasks.inputs import is_local
 from tasks.registry import get_task
 from verifiers import get_verifier
@@ -146,6 +147,8 @@ def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
     """Check tasks, verifiers, options, files and columns; arguments and errors as in `check_names`."""
     for section in stage.task:
         get_task(section.name, **section.options)
+        if section.environment is not None:
+            get_environment(section.environment.name, **section.environment.options)
         if section.verifier is not None:
             get_verifier(section.verifier.name, **section.verifier.options)
         if _is_here(section.options.get("path"), coming):

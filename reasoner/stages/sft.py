@@ -82,7 +82,9 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
         bad, rows = list(found.bad), found.rows[: section.demonstrations]
     else:
         learned, problems = split_problems(session)
-        found = encode_problems(learned, policy.tokenizer, config.prompt, limit=limit)
+        found = encode_problems(
+            learned, policy.tokenizer, config.prompt, limit=limit, reply_tokens=config.rollout.reply_tokens
+        )
         bad, rows = list(found.bad), found.rows
     total = len(rows) + len(bad)
     validation: Sequence[Encoded] = []
@@ -95,7 +97,13 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
     elif section.held_out and section.data:
         rows, validation = hold_back(rows, section.held_out)
     elif section.held_out:
-        tested = encode_problems(validation_problems(session), policy.tokenizer, config.prompt, limit=limit)
+        tested = encode_problems(
+            validation_problems(session),
+            policy.tokenizer,
+            config.prompt,
+            limit=limit,
+            reply_tokens=config.rollout.reply_tokens,
+        )
         validation, bad, total = tested.rows[: section.held_out], bad + tested.bad, total + len(tested.rows)
     _report_left_out(session, bad, total)
     if not rows:

@@ -84,6 +84,8 @@ class Row:
     """[T] log-probabilities of the engine."""
     mask: Annotated[NDArray[np.bool_] | None, Field(validation_alias="loss_mask"), BeforeValidator(_mask)] = None
     """[T] True for trained tokens; None: all are trained."""
+    turns: list[dict[str, JsonValue]] | None = None
+    """Turns of a rollout with an environment; None: one turn."""
     token_ids: Ids = field(default_factory=_no_ids)
     prompt_ids: Ids = field(default_factory=_no_ids)
     advantage: float | None = None
@@ -100,6 +102,17 @@ class Row:
     def reason(self) -> str:
         """Reason given in the verdict."""
         return str(self.detail.get("reason", ""))
+
+    @property
+    def answer_text(self) -> str:
+        """Text that was graded: the policy's last turn."""
+        said = [turn for turn in self.turns or () if turn.get("origin") == "policy"]
+        return str(said[-1].get("text", "")) if said else self.completion
+
+    @property
+    def graded_info(self) -> dict[str, JsonValue]:
+        """The info that the verifier was given."""
+        return {**self.info} if self.turns is None else {**self.info, "turns": [*self.turns]}
 
     @property
     def truncated(self) -> bool:

@@ -41,11 +41,12 @@ def completion_row(completion: Completion) -> dict[str, JSON]:
     """Return the fields of a line that describe the completion."""
     return {
         "completion": completion.text,
-        "tokens": len(completion.token_ids),
+        "tokens": completion.policy_tokens,
         "finish_reason": str(completion.finish_reason),
         "policy_version": completion.policy_version,
         "token_ids": list(completion.token_ids),
         "rollout_logprobs": list(completion.rollout_logprobs),
+        "turns": completion.turn_rows() if len(completion.segments) > 1 else None,
         "loss_mask": None if all(completion.loss_mask) else [int(kept) for kept in completion.loss_mask],
     }
 

@@ -22,6 +22,8 @@ from reasoner.model.load import byte_tokenizer, load_model
 from reasoner.records import Completion, FinishReason, Request, SamplingParams
 from tests.unit.reasoner.engine.test_vllm import Llm
 from tests.unit.reasoner.model.test_families import tiny
+from tests.unit.reasoner.rollout.test_turns import faults_of, sample
+from verifiers.pool import GradingPool, PoolLimits
 
 pytestmark = pytest.mark.integration
 CONTEXT = 160
@@ -135,6 +137,34 @@ def test_two_syncs_in_a_row_take_effect(opened) -> None:
         expected = logprobs(model, tuple(probe[:20]), done.token_ids, 1.0)
         assert torch.allclose(expected, torch.tensor(done.rollout_logprobs), atol=2e-4)
         assert done.policy_version == version
+
+
+def test_a_request_may_have_limits_of_its_own(opened) -> None:
+    engine, _, tokenizer = opened
+    prompt = tuple(tokenizer("limits")["input_ids"])
+    requests = [Request(prompt_ids=prompt, seed=5, max_tokens=most) for most in (None, 3, 7, 100)]
+    done = completions(engine, requests, SamplingParams(max_tokens=20))
+    longest = done[0].token_ids
+    assert [one.token_ids for one in done] == [longest, longest[:3], longest[:7], longest]
+    text = tokenizer.decode(longest)
+    (stop,) = [text[6]]
+    stopped = Request(prompt_ids=prompt, seed=5, stop=(stop,))
+    free, ended = completions(engine, [requests[0], stopped], SamplingParams(max_tokens=20))
+    assert free.token_ids == longest
+    assert ended.text == text[: text.index(stop) + 1]
+
+
+def test_episodes_of_several_turns_have_the_ids_that_the_engine_was_given_and_sampled(opened) -> None:
+    engine, model, _ = opened
+    with GradingPool(workers=1, limits=PoolLimits(wall_seconds=60)) as pool:
+        spy, groups = sample(engine, pool, problems=10, group=4)
+    assert faults_of(spy, groups) == []
+    rows = [rollout for group in groups for rollout in group.rollouts]
+    assert sum(len(row.completion.segments) > 2 for row in rows) > 10
+    for row in rows:
+        expected = logprobs(model, row.prompt_ids, row.completion.token_ids, 1.0)
+        mask = torch.tensor(row.completion.loss_mask)
+        assert torch.allclose(expected[mask], torch.tensor(row.completion.rollout_logprobs)[mask], atol=2e-4)
 
 
 def test_stop_strings_end_a_completion_and_stay_in_its_text(opened) -> None:

@@ -87,7 +87,7 @@ def regrade(
 def _request(row: Row, graders: RowGraders, *, own: bool) -> GradingRequest:
     named = graders.choice(*((row.verifier, row.verifier_options) if own else (None, None)))
     chosen = named or Choice(row.verifier, row.verifier_options)
-    grading = GradingRow(completion=row.completion, reference=row.reference, prompt=row.question, info=dict(row.info))
+    grading = GradingRow(completion=row.answer_text, reference=row.reference, prompt=row.question, info=row.graded_info)
     return GradingRequest(chosen.verifier, grading, chosen.options)
 
 

@@ -15,6 +15,7 @@ from reasoner.observe.explain.policy_rules import policy_rules
 from reasoner.observe.explain.ppo_rules import ppo_rules
 from reasoner.observe.explain.prompt_rules import prompt_rules
 from reasoner.observe.explain.signal_rules import signal_rules
+from reasoner.observe.explain.turn_rules import turn_rules
 from reasoner.storage.history import History, Row, read_history, stage_folders
 
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
@@ -26,6 +27,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     signal_rules,
     grading_rules,
     component_rules,
+    turn_rules,
     machine_rules,
 )
 

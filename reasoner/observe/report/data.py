@@ -212,10 +212,11 @@ def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) 
 
 
 def _gap(row: Row) -> float | None:
-    """Return the mean |trainer - engine| over the row's tokens, in nats; None if not recorded."""
+    """Return the mean |trainer - engine| over the row's trained tokens, in nats; None if not recorded."""
     if row.trainer is None or len(row.trainer) != len(row.logprobs) or not len(row.logprobs):
         return None
-    return float(f"{np.abs(row.trainer - row.logprobs).mean():.3g}")
+    kept = slice(None) if row.mask is None else row.mask
+    return float(f"{np.abs(row.trainer[kept] - row.logprobs[kept]).mean():.3g}")
 
 
 def chunks(rows: Sequence[Row], words: Words) -> Iterator[list[dict[str, Any]]]:
@@ -250,6 +251,8 @@ def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
             found["gap"] = np.rint((row.trainer - row.logprobs) / GAP_UNIT).astype(int).tolist()
         if row.mask is not None:
             found["mask"] = row.mask.astype(int).tolist()
+    if row.turns:
+        found["turns"] = [[turn.get("origin"), turn.get("text"), turn.get("errors", 0)] for turn in row.turns]
     if row.dropped:
         found["dropped"] = row.dropped
     if row.components:

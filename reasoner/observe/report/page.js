@@ -239,6 +239,7 @@
       ["verifier", row.verifier], ["advantage", index.advantage[i] === null ? (row.dropped ? "not in the update: " + row.dropped : "–") : number(index.advantage[i])],
       ["policy version", row.version]];
     if (index.held_out[i]) facts.push(["held-out verdict", index.held_out[i]]);
+    if (row.turns) facts.push(["turns", `${row.turns.filter(([origin]) => origin === "policy").length}, ${row.turns.filter(([, , errors]) => errors).length} replies with errors`]);
     if (row.shaping) facts.push(["shaping", number(row.shaping)]);
     if (row.components) facts.push(["components", Object.entries(row.components).map(([k, v]) => `${k} ${number(v)}`).join(", ")]);
     if (index.gap[i] !== null) facts.push(["engine-trainer gap", number(index.gap[i]) + " nats a token"]);
@@ -265,6 +266,8 @@
   }
   function tokens(row, i) {
     const query = $("search").value.trim();
+    if ((state.mode === "plain" || !row.ids) && row.turns) return el("div", { id: "completion", class: "turns" }, row.turns.map(([origin, text, errors]) =>
+      el("pre", { class: "turn " + (origin === "policy" ? "" : "reply") + (errors ? " failed" : ""), title: origin === "policy" ? "the policy's turn" : errors ? "reply of the environment: an error" : "reply of the environment: not trained on" }, marked(text, query))));
     if (state.mode === "plain" || !row.ids) return el("pre", { class: "tokens", id: "completion" }, marked(row.completion, query));
     const units = stage().units, words = stage().words;
     return el("pre", { class: "tokens", id: "completion" }, row.ids.map((id, k) => {
@@ -276,6 +279,7 @@
         rgb = a >= 0 ? "--good-rgb" : "--bad-rgb";
         strength = row.mask && !row.mask[k] ? 0 : Math.min(1, Math.abs(a)) * (0.3 + 0.7 * Math.min(1, surprisal / 1.5));
       } else if (state.mode === "gap") { rgb = gap >= 0 ? "--good-rgb" : "--bad-rgb"; strength = Math.min(1, Math.abs(gap) / 0.5); }
+      if (row.mask && !row.mask[k]) return el("span", { class: "reply", title: "reply of the environment: not trained on" }, words[id] ?? "�");
       return el("span", { title: said, style: strength > 0.02 ? `background:rgba(var(${rgb}),${(0.75 * strength).toFixed(2)})` : null }, words[id] ?? "�");
     }));
   }

@@ -60,7 +60,7 @@ def slow(name: str, batch: Batch) -> np.ndarray:
             out = np.zeros(len(row_N))
             values = batch.values_N.double().numpy()  # pyright: ignore
             for row in range(len(batch)):
-                where = np.flatnonzero(row_N == row)
+                where = np.flatnonzero((row_N == row) & mask)  # a reply of an environment takes no time
                 running = 0.0
                 for place in range(len(where) - 1, -1, -1):
                     last = place == len(where) - 1
@@ -78,7 +78,8 @@ def test_estimator_equals_numpy(name: str) -> None:
     values = torch.randn(len(batch.row_N), generator=torch.Generator().manual_seed(0))
     found = get_estimator(name).function(replace(batch, values_N=values))
     assert found.advantages_N is not None
-    np.testing.assert_allclose(found.advantages_N.numpy(), slow(name, replace(batch, values_N=values)), atol=2e-6)
+    trained, expected = batch.loss_mask_N.numpy(), slow(name, replace(batch, values_N=values))
+    np.testing.assert_allclose(found.advantages_N.numpy()[trained], expected[trained], atol=2e-6)
 
 
 def test_by_hand() -> None:

@@ -30,7 +30,9 @@ def test_answers_that_are_not_read_come_before_a_stronger_model() -> None:
     first, second, *others = sentences(done)
     assert first.startswith("in 100 % of the completions the verifier finds no answer, as in 'He has 16 books now.'")
     assert "read leniently 94 % of them have one, and 31 % are right. Set task.0.verifier=x" in first
-    assert second.startswith("temperature 1 is high for this model: greedily 28 % of 48 problems are right, sampled 8 %")
+    assert second.startswith(
+        "temperature 1 is high for this model: greedily 28 % of 48 problems are right, sampled 8 %"
+    )
     assert second.endswith("set rollout.temperature=0.7.")
     assert any("begin with an sft stage" in sentence for sentence in others)
 

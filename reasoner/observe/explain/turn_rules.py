@@ -1,0 +1,164 @@
+"""Runs with an environment: is it used, does it work, do its limits cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.significance import percent
+from reasoner.storage.history import History, Row
+
+FEW_STEPS = 3
+OFTEN = 0.1
+"""Share of episodes from which a limit is worth a sentence; our choice, as for truncated completions."""
+SLOW = 0.15
+"""Share of a step spent waiting for replies that is worth a sentence; our choice."""
+
+
+def turn_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module; nothing for a run without an environment."""
+    if len(history.series("turns/mean")) < FEW_STEPS:
+        return
+    yield from _faults(history)
+    yield from _errors(history)
+    yield from _unused(history)
+    yield from _limits(history)
+    yield from _cut(history)
+    yield from _slow(history)
+
+
+def _faults(history: History) -> Iterator[Finding]:
+    """Replies that could not be made: our own fault, never the policy's."""
+    curve = history.series("environment/faults")
+    share = float(curve.mean())
+    if share < 0.005:
+        return
+    bad = [row for row in history.rows if row.outcome == "verifier_error" and row.turns]
+    third = max(1, len(curve) // 3)
+    rises = len(curve) >= 6 and curve[-third:].mean() > 2 * max(0.005, float(curve[:third].mean()))
+    evidence = tuple(dict.fromkeys(row.reason[:200] for row in bad))[:2]
+    yield Finding(
+        code="environment-fault",
+        level=Level.FAULT if share > 0.05 or rises else Level.WARNING,
+        cost=min(1.0, share),
+        title=f"{percent(share)} of the episodes have no verdict, because the environment could not reply"
+        + ("; it rises as the policy trains" if rises else ""),
+        evidence=evidence,
+        change="fix the environment. If the share rises, the policy may have learned to break it: a text that makes it"
+        " raise must be answered with a reply (`reasoner environments check NAME`).",
+        rollouts=places(bad),
+        explains=frozenset({"ungraded"}),
+    )
+
+
+def _errors(history: History) -> Iterator[Finding]:
+    """Calls that are answered with an error."""
+    calls, errors = history.series("calls/mean"), history.series("calls/error")
+    share = float(np.average(errors, weights=np.maximum(calls, 1e-9)))
+    if calls.mean() < 0.05 or share < 0.3:
+        return
+    rows = [row for row in history.rows if any(turn.get("errors") for turn in row.turns or ())]
+    said = [str(turn.get("text", ""))[:120] for row in rows for turn in row.turns or () if turn.get("errors")]
+    common = sorted(set(said), key=lambda text: -said.count(text))[:2]
+    down = share > 0.95
+    yield Finding(
+        code="tool-down" if down else "tool-errors",
+        level=Level.FAULT if down else Level.WARNING,
+        cost=share * min(1.0, float(history.series("calls/share").mean())),
+        title=f"{percent(share)} of the calls are answered with an error"
+        + (": the tool does not work, or is never called right" if down else ""),
+        evidence=tuple(f"{said.count(text)} x {text!r}" for text in common),
+        change="try the tool by hand (`reasoner environments play NAME`), and look at how the calls are written: the"
+        " prompt or the demonstrations must show the notation that the environment reads.",
+        rollouts=places(rows),
+        explains=frozenset({"no-progress", "calls-collapse", "all-wrong"}),
+    )
+
+
+def _unused(history: History) -> Iterator[Finding]:
+    """Calls that are never made, and calls that were made and stop."""
+    share = history.series("calls/share")
+    third = max(1, len(share) // 3)
+    early, late = float(share[:third].mean()), float(share[-third:].mean())
+    if share.max() < 0.02:
+        yield Finding(
+            code="no-calls",
+            level=Level.WARNING,
+            cost=0.3,
+            title=f"The environment is never used: {percent(float(share.mean()))} of the episodes have a call",
+            evidence=("a policy does not discover a notation that it has never seen",),
+            change="show calls in the prompt, or begin with sft on demonstrations that call.",
+            explains=frozenset({"no-progress"}),
+        )
+    elif early > 0.1 and late < early / 4:
+        yield Finding(
+            code="calls-collapse",
+            level=Level.WARNING,
+            cost=min(1.0, early - late),
+            title=f"The policy stops calling: from {percent(early)} of the episodes to {percent(late)}",
+            evidence=("what is not called is not sampled, and cannot be learned again",),
+            change="take problems that cannot be solved without the tool, check that its replies are right, or lower"
+            " the learning rate.",
+        )
+
+
+def _limits(history: History) -> Iterator[Finding]:
+    """Episodes that end at the limit of turns."""
+    share = float(history.series("turns/limit").mean())
+    if share < OFTEN:
+        return
+    rows = [row for row in history.rows if row.finish_reason == "turns"]
+    scored = [row for row in rows if _scored(row)]
+    lost = len(scored) > len(rows) / 2
+    yield Finding(
+        code="turn-limit",
+        level=Level.NOTE if lost else Level.WARNING,
+        cost=share if not lost else share / 4,
+        title=f"{percent(share)} of the episodes end at the limit of turns",
+        evidence=("the environment still expected a turn",),
+        change="that is how a lost game ends; raise rollout.max_turns if it should be longer."
+        if lost
+        else "raise rollout.max_turns, or teach the policy to answer (sft on demonstrations that end).",
+        rollouts=places(rows),
+    )
+
+
+def _scored(row: Row) -> bool:
+    return any(turn.get("score") is not None for turn in row.turns or ())
+
+
+def _cut(history: History) -> Iterator[Finding]:
+    """Replies that lost their middle."""
+    share = float(history.series("reply/cut").mean())
+    if share < OFTEN:
+        return
+    rows = [row for row in history.rows if any(turn.get("cut") for turn in row.turns or ())]
+    yield Finding(
+        code="replies-cut",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the replies are longer than rollout.reply_tokens and lose their middle",
+        change="raise rollout.reply_tokens (and rollout.max_tokens), or make the environment's replies shorter.",
+        rollouts=places(rows),
+    )
+
+
+def _slow(history: History) -> Iterator[Finding]:
+    """A step that waits for replies."""
+    wait, step = history.series("time/environment_wait"), history.series("time/step")
+    if len(wait) < FEW_STEPS or len(wait) != len(step):
+        return
+    share = float(wait.sum() / max(1e-9, step.sum()))
+    if share < SLOW or wait.mean() < 0.5:
+        return
+    seconds = history.series("time/environment")
+    yield Finding(
+        code="environment-slow",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the time the trainer waits for replies of the environment",
+        evidence=(f"replies take {seconds.mean():.1f} s of workers' time a step",),
+        change="raise grading.workers, or make the environment faster.",
+    )

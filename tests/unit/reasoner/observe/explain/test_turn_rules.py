@@ -1,0 +1,111 @@
+"""Planted faults of runs with an environment, and healthy runs without an alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from reasoner.observe.explain import Level, findings
+from tests.unit.reasoner.runs import Made, make_history, make_records
+
+
+def played(
+    *,
+    calls: Callable[[int], float] = lambda step: 0.6,
+    error: float = 0.05,
+    said: str = "42\n",
+    limit: float = 0.0,
+    cut: float = 0.0,
+    faults: Callable[[int], float] = lambda step: 0.0,
+    wait: float = 0.01,
+    score: bool = False,
+    seed: int = 0,
+) -> Made:
+    """A run in which a share of the rollouts calls a tool once."""
+
+    def change(row: dict, rng: np.random.Generator) -> None:
+        step = row["step"]
+        reply = {
+            "origin": "environment",
+            "start": 3,
+            "end": 6,
+            "text": said,
+            "done": False,
+            "score": 0.0 if score else None,
+            "data": None,
+            "calls": 1,
+            "errors": int(rng.random() < error),
+            "cut": bool(rng.random() < cut),
+        }
+        turn = {"origin": "policy", "start": 0, "end": 3, "text": "<6*7>"}
+        last = {"origin": "policy", "start": 6, "end": 12, "text": row["completion"]}
+        if rng.random() < calls(step):
+            row["turns"] = [turn, reply, last]
+        if rng.random() < limit:
+            row["finish_reason"], row["turns"] = "turns", [turn, reply, last]
+        if rng.random() < faults(step):
+            row["turns"] = [turn]
+            row["reward"] = None
+            row["verdict"] |= {
+                "outcome": "verifier_error",
+                "reward": None,
+                "detail": {"reason": "RuntimeError: no server"},
+                "verifier": "environment",
+            }
+
+    made = make_records(change=change, seed=seed)
+    for figures in made.metrics:
+        rows = [row for row in made.rollouts if row["step"] == figures["step"]]
+        turns = [row.get("turns") or [] for row in rows]
+        replies = [turn for one in turns for turn in one if turn["origin"] == "environment"]
+        figures |= {
+            "turns/mean": float(np.mean([max(1, sum(t["origin"] == "policy" for t in one)) for one in turns])),
+            "turns/limit": float(np.mean([row["finish_reason"] == "turns" for row in rows])),
+            "calls/mean": len(replies) / len(rows),
+            "calls/share": float(np.mean([any(t.get("calls") for t in one) for one in turns])),
+            "calls/error": sum(turn["errors"] for turn in replies) / max(1, len(replies)),
+            "reply/cut": sum(turn["cut"] for turn in replies) / max(1, len(replies)),
+            "environment/faults": float(np.mean([row["verdict"]["verifier"] == "environment" for row in rows])),
+            "time/step": 10.0,
+            "time/environment": 20 * wait,
+            "time/environment_wait": 10 * wait,
+        }
+    return made
+
+
+@pytest.mark.parametrize(
+    ("planted", "code", "level"),
+    [
+        ({"error": 1.0, "said": "error\n"}, "tool-down", Level.FAULT),
+        ({"error": 0.5, "said": "Error: a parenthesis is not closed\n"}, "tool-errors", Level.WARNING),
+        ({"calls": lambda step: max(0.0, 0.6 - 0.08 * step)}, "calls-collapse", Level.WARNING),
+        ({"calls": lambda step: 0.0}, "no-calls", Level.WARNING),
+        ({"limit": 0.5}, "turn-limit", Level.WARNING),
+        ({"cut": 0.6}, "replies-cut", Level.WARNING),
+        ({"wait": 0.4}, "environment-slow", Level.WARNING),
+        ({"faults": lambda step: 0.02 * step}, "environment-fault", Level.FAULT),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_planted_fault_is_named_first(planted: dict, code: str, level: Level, seed: int) -> None:
+    first = findings(make_history(played(**planted, seed=seed)))[0]
+    assert (first.code, first.level) == (code, level), first.title
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_healthy_run_raises_no_alarm(seed: int) -> None:
+    shares = (0.1 + 0.2 * seed, 0.3)
+    made = played(calls=lambda step: min(1.0, shares[0] + 0.02 * step), error=0.1, limit=0.03, cut=0.02, seed=seed)
+    assert [finding.code for finding in findings(make_history(made)) if finding.level is not Level.NOTE] == []
+
+
+def test_lost_games_are_no_warning() -> None:
+    found = {finding.code: finding.level for finding in findings(make_history(played(limit=0.5, score=True)))}
+    assert found["turn-limit"] is Level.NOTE
+
+
+def test_a_run_without_an_environment_has_none_of_these() -> None:
+    codes = {finding.code for finding in findings(make_history(make_records()))}
+    assert not codes & {"no-calls", "tool-down", "environment-fault", "turn-limit"}
