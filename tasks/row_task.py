@@ -80,7 +80,7 @@ class RowTask(Task):
             yield ("test", self.held(one)) if tests and isinstance(one, Problem) else ("train", one)
 
     def held(self, problem: Problem) -> Problem:
-        """Return a held-out problem of the training rows, with test instead of train in its id."""
+        """Return a problem with test instead of train in its id, for one held out of the training rows."""
         return replace(problem, id=problem.id.replace("train/", "test/", 1))
 
     def say(self, *notes: str) -> None:

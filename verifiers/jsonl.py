@@ -111,7 +111,7 @@ def lines_of(file: BinaryLines, path: Path | str, *, bound: float = math.inf) ->
 
 
 def _bound(path: Path | str) -> float:
-    """Return the most bytes that may be read from a file: infinite if it is not compressed."""
+    """Return the limit on the bytes read from a file: a limit on the expansion of a compressed file, else infinity."""
     if not str(path).endswith(".gz"):
         return math.inf
     return unpacked_bound(os.stat(path).st_size)

@@ -41,7 +41,7 @@ REJECTION_THRESHOLD = 1.0
 
 
 def traits_of(name: str) -> Traits:
-    """Return the traits of an estimator; one given as `module:attribute` is assumed to compare with the step."""
+    """Return the traits of an estimator; any that is not built in is assumed to compare rewards over the whole step."""
     return ESTIMATOR_TRAITS.get(name, Traits("step"))
 
 

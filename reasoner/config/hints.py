@@ -91,7 +91,7 @@ def explained(problem: ErrorDetails, root: type[BaseModel]) -> str:
 
 
 def _meant(key: str, known: Sequence[str], root: type[BaseModel]) -> list[str]:
-    """Suggest the keys probably meant: one of similar spelling, else another name for it or the same key elsewhere."""
+    """Suggest keys for an unknown one: of similar spelling, known under another name, or in another config section."""
     if close := closest(key, known, cutoff=0.75):
         return [close]
     sections = {name: _section_of(field.annotation) for name, field in root.model_fields.items()}

@@ -37,7 +37,8 @@ class Overlap(NamedTuple):
 
 
 class Near(NamedTuple):
-    """The training problem that shares most words with a problem; problems with exactly the same words do not count."""
+    """The training problem that is most similar to a problem: by runs of words that few problems have. Exact copies are
+    not counted."""
 
     place: int
     share: float

@@ -366,7 +366,7 @@ def sample(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Te
         uniforms: [A] float64 in [0, 1), one per row; a row's token depends on no other row's uniform.
         params: temperature 0 takes the most likely token.
     Returns:
-        [A] tokens, [A] log-probabilities under the sampling distribution.
+        [A] tokens, [A] log-probabilities under the sampling distribution; at temperature 0 those of temperature 1.
     """
     if params.temperature == 0:
         tokens = logits.argmax(-1)

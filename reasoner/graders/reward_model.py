@@ -38,7 +38,7 @@ class RewardModel:
     def __init__(
         self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384, shared: SharedBase | None = None
     ) -> None:
-        """Load the model. `shared`: the base of the policy trained in this process, if that has an adapter.
+        """Load the model. `shared`: base of the policy trained in this process; used if the model is an adapter on that base.
 
         Raises:
             ModelError: the model cannot be loaded, or has no `score` head.

@@ -204,7 +204,7 @@ def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
 
 
 def _report_resume(session: Session, progress: Progress) -> None:
-    """Tell the user from which step the run resumes, and if the learning rate departs from its earlier schedule."""
+    """Report the step from which the run resumes, and any change of the learning rate against its earlier schedule."""
     config, run, done = session.config, session.run, progress.step
     session.display.note(f"resuming {run.path} after step {done}")
     if METHODS[config.method].learns_from is None:

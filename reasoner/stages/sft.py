@@ -193,7 +193,7 @@ def validation_problems(session: Session) -> Sequence[Problem]:
 
 
 def negative_log_likelihood(scores: TokenScores, micro: Batch) -> LossTerms:
-    """Compute the mean negative log-likelihood of the step's trained tokens, in nats."""
+    """Compute a micro-batch's share of the step's mean negative log-likelihood per trained token, in nats."""
     loss = -(micro.weights_N * scores.logprobs_N).sum()
     entropy = torch.where(micro.loss_mask_N, scores.entropy_N.detach(), 0.0).sum()
     return LossTerms(loss, {"policy/entropy": entropy, "tokens": micro.loss_mask_N.sum()})

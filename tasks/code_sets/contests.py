@@ -90,10 +90,10 @@ def _files(given: object, printed: object) -> dict[str, JSON]:
 
 
 def _offered(field: str, value: JSON, why: str) -> dict[str, JSON]:
-    """Return {field: value} if references with cases support the field in this version.
+    """Return {field: value} if references made of test cases support that field.
 
     Raises:
-        NothingToGrade: they do not support it; `why` says why the row needs it.
+        NothingToGrade: they do not; the message contains `why`, the reason for which the row needs the field.
     """
     if field not in KINDS["cases"]:
         raise NothingToGrade(f"{why}, which is not supported")

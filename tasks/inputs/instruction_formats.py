@@ -19,7 +19,7 @@ def is_ifeval(row: Row) -> bool:
 
 
 def read_ifeval(row: Row) -> Row:
-    """Read a row of IFEval. Arguments that are null are dropped; either list may be JSON in text."""
+    """Read a row of IFEval. Null arguments are dropped. The lists of ids and arguments may be given as JSON text."""
     ids, kwargs = from_json(need(row, "instruction_id_list")), from_json(need(row, "kwargs"))
     return {**row, "prompt": _prompt(row), "reference": _reference([(ids, kwargs)])}
 

@@ -49,7 +49,7 @@ class Kinds:
         Args:
             name: name of the verifier.
             options: of the verifier.
-            check: True: the kind whose rows are references to check, not completions to grade.
+            check: True: its rows are references to be checked instead of completions to be graded.
         Raises:
             UnknownVerifier, BadOption: it cannot be created. In an isolated pool, bad options are found by the workers.
         """

@@ -72,7 +72,7 @@ class Connection(H11Protocol):
         return cycle is not None and not cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Close the longest idle connection if there are too many; if all others are busy, this is the new one."""
+        """Close a connection if there are too many: the one idle longest, or the new one if all others are busy."""
         if hasattr(transport, "max_size"):
             transport.max_size = READ_BYTES  # pyright: ignore[reportAttributeAccessIssue]
         super().connection_made(cast("asyncio.Transport", _Corked(transport, self.loop)))

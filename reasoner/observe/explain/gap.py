@@ -237,9 +237,9 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
 
     Tokens drawn from p have a mean surprisal equal to p's entropy. If a lower temperature or a nucleus is applied after
     the reported log-probabilities, the samples are less surprising than that; after a higher temperature they are more
-    surprising. Both values are measured over the rows of the update, which groups without signal leave. If many leave,
-    those that stay are the more surprising ones. Therefore too high a surprisal is tested only on steps that kept four
-    fifths of their rollouts.
+    surprising. Both values are measured over the rows of the update. Groups without signal are dropped from it, and if
+    many are, the remaining rows are the more surprising ones. Therefore too high a surprisal is tested only on steps
+    that kept four fifths of their rollouts.
     """
     entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
     steps = [step for step in measured if step in entropies]

@@ -202,7 +202,7 @@ def _gold_in_prompt(history: History) -> Iterator[Finding]:
 
 
 def _is_answer(row: Row) -> bool:
-    """Return True if the reference is an answer, and not a criterion or most of the question itself."""
+    """Return True if the reference is an answer: no grading criterion, and no copy of most of the question."""
     gold = _gold(row)
     return gold is not None and row.outcome != "scored" and len(gold) < 0.5 * len(row.question.strip())
 

@@ -198,7 +198,7 @@ def test_explained_variance_of_the_values_before_the_step() -> None:
 # ------------------------------------------------------------------------------------------------------ the control
 
 
-def leash_batch() -> Batch:
+def kl_batch() -> Batch:
     return make_batch(stage())
 
 
@@ -214,7 +214,7 @@ def slow_row_kl(batch: Batch) -> list[float]:
 def test_kl_in_the_reward_of_a_group_estimator_is_taken_off_each_completion() -> None:
     algorithm = {"advantage": "rloo", "kl_coef": 0.3, "kl_in": "reward"}
     section = stage(algorithm=algorithm, rollout={"group_size": 2}).algorithm
-    batch = leash_batch()
+    batch = kl_batch()
     assert row_kl(batch).tolist() == pytest.approx(slow_row_kl(batch), abs=1e-6)
     found = KLControl(section, KLState()).estimate(batch, get_estimator("rloo"))
     shifted = batch.reward_B - 0.3 * torch.tensor(slow_row_kl(batch), dtype=torch.float64)
@@ -225,7 +225,7 @@ def test_kl_in_the_reward_of_a_group_estimator_is_taken_off_each_completion() ->
 
 def test_kl_in_the_reward_of_gae_is_taken_off_each_token() -> None:
     section = stage(algorithm={"kl_coef": 0.3, "kl_in": "reward"}).algorithm
-    batch = replace(leash_batch(), values_N=torch.zeros(len(leash_batch().row_N)))
+    batch = replace(kl_batch(), values_N=torch.zeros(len(kl_batch().row_N)))
     found = KLControl(section, KLState()).estimate(batch, get_estimator("gae"))
     expected = get_estimator("gae").function(batch, kl_coef=0.3)
     assert torch.equal(found.advantages_N, expected.advantages_N)
@@ -234,7 +234,7 @@ def test_kl_in_the_reward_of_gae_is_taken_off_each_token() -> None:
 
 def test_the_coefficient_follows_its_target_and_survives_a_checkpoint() -> None:
     section = stage(algorithm={"kl_coef": 0.1, "kl_target": 1e-6, "kl_horizon": 8}).algorithm
-    control, batch = KLControl(section, KLState()), leash_batch()
+    control, batch = KLControl(section, KLState()), kl_batch()
     shifted = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 1.0)
     figures = control.update(shifted, step=1)
     assert figures["kl/coef"] == 0.1
@@ -247,7 +247,7 @@ def test_a_budget_knows_the_last_policy_within_it(coef: float) -> None:
     config = stage(algorithm={"kl_coef": coef, "kl_budget": 5.0})
     assert "ref_logprobs" in loss_needs(config)
     section = config.algorithm
-    control, batch = KLControl(section, KLState()), leash_batch()
+    control, batch = KLControl(section, KLState()), kl_batch()
     near = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 0.01)
     far = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 9.0)
     figures = control.update(near, step=4)
