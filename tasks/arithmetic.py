@@ -114,7 +114,9 @@ def _number(source: random.Random, digits: int) -> int:
 
 
 def addition(source: random.Random, digits: int, terms: int = 2) -> Worked:
-    """Add column by column from the right. A step adds two digits and the carry; its sum has two digits. `terms` is unused.
+    """Add column by column from the right. A step adds two digits and the carry; its sum has two digits.
+
+    `terms` is not used.
 
     Example:
         >>> addition(random.Random(7), 2).steps  # 51+29

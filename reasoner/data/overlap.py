@@ -38,7 +38,8 @@ class Overlap(NamedTuple):
 
 class Near(NamedTuple):
     """The training problem that is most similar to a problem: by runs of words that few problems have. Exact copies are
-    not counted."""
+    not counted.
+    """
 
     place: int
     share: float

@@ -38,7 +38,9 @@ class RewardModel:
     def __init__(
         self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384, shared: SharedBase | None = None
     ) -> None:
-        """Load the model. `shared`: base of the policy trained in this process; used if the model is an adapter on that base.
+        """Load the model.
+
+        `shared` is the base of the policy trained in this process; it is used if the model is an adapter on that base.
 
         Raises:
             ModelError: the model cannot be loaded, or has no `score` head.

@@ -64,7 +64,7 @@ class Sitting:
         """(tab, label) of every label that can be undone, in order."""
 
     def _refresh(self) -> None:
-        """Read the labels again if another process has written some: on some file systems the lock does not keep it out."""
+        """Read the labels again if another process has written some: not every file system has working locks."""
         place = labels_file(self.file)
         size = place.stat().st_size if place.exists() else 0
         if size != self._size:

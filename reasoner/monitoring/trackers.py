@@ -50,7 +50,7 @@ def open_trackers(
 
 
 def _started(name: str, config: StageConfig, folder: Path, *, purge_step: int | None) -> GeneralTracker:
-    """Start accelerate's tracker of that name with a run for this stage, and store the config in it (except in tensorboard)."""
+    """Start accelerate's tracker of that name with a run for this stage; all but tensorboard store the config."""
     project = config.logging.project
     run = f"{config.name}-{folder.name}" if folder.name != config.name else config.name
     # the same folder is the same run: a resumed stage continues its own curves
