@@ -13,7 +13,9 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 def _game(*scores: float | None) -> dict[str, JSON]:
     turns: list[JSON] = []
     for score in scores:
-        turns += [{"origin": "policy", "text": "7"}, {"origin": "environment", "text": "", "score": score}]
+        said: dict[str, JSON] = {"origin": "policy", "text": "7"}
+        reply: dict[str, JSON] = {"origin": "environment", "text": "", "score": score}
+        turns += [said, reply]
     return {"turns": turns}
 
 
