@@ -154,7 +154,12 @@ def test_rows_that_look_alike_are_told_apart(use: Use, row: dict[str, object], e
             {"prompt": "p", "rubrics": [{"criterion": "c", "points": 5, "tags": [[]]}]},
             "tags must be a list of texts",
         ),
-        ("problems", "healthbench", {"prompt": CHAT[1:], "rubrics": [{"criterion": "c", "points": 5}]}, "has no prompt"),
+        (
+            "problems",
+            "healthbench",
+            {"prompt": CHAT[1:], "rubrics": [{"criterion": "c", "points": 5}]},
+            "has no prompt",
+        ),
         ("problems", "reference_rubric", {"question": "q", "rubric": [{"weight": 1}]}, "criterion 1 has no text"),
         ("problems", "reference_rubric", {"rubric": [{"description": "d", "weight": 1}]}, "column 'question'"),
         ("problems", "gsm8k", {"question": "q", "answer": "no mark"}, "must end in ####"),
