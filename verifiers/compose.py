@@ -22,6 +22,8 @@ from verifiers.registry import get_verifier
 from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded, mark_of
 
+JUDGED = frozenset({"level", "judges", "criteria"})
+"""Keys of a detail that judges and rubrics write: such a detail is kept whole, for its votes and costs."""
 PART_KEYS = ("verifier", "options", "name", "weight", "reference")
 
 
@@ -152,6 +154,7 @@ class Composite(Verifier):
                 components[name] = verdict.reward
             components |= {f"{name}/{inner}": reward for inner, reward in verdict.components.items()}
         detail: dict[str, JSON] = {name: verdict.reason for name, verdict in verdicts.items()}
+        judged: dict[str, JSON] = {name: dict(v.detail) for name, v in verdicts.items() if JUDGED & v.detail.keys()}
         by = joined.decided_by
         inner = None if by is None else verdicts[by].decided_by
         answers = verdicts.values() if by is None else [verdicts[by]]
@@ -160,7 +163,7 @@ class Composite(Verifier):
             joined,
             decided_by=by if inner is None else f"{by}/{inner}",
             answer=joined.answer if joined.answer is not None else answer,
-            detail={**joined.detail, "parts": detail},
+            detail={**joined.detail, "parts": detail, **({"judged": judged} if judged else {})},
             seconds=sum(verdict.seconds for verdict in verdicts.values()),
             components=components,
         )

@@ -195,12 +195,22 @@ def formatted_records(name: str) -> Callable[[str], Iterator[tuple[int, Mapping[
         for number, row in graded_records(path):
             if not isinstance(row, str):
                 try:
-                    row = {**row, **cast("Mapping[str, JSON]", shape.read(row))}
+                    row = _as_graded({**row, **cast("Mapping[str, JSON]", shape.read(row))})
                 except UnfitRow as error:
                     row = f"no row of format {name}: it {error}"
             yield number, row
 
     return read
+
+
+def _as_graded(row: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """A row whose prompt is a chat, with its text as the prompt and its turns for verifiers that read who says what."""
+    turns = row.get("prompt")
+    if not isinstance(turns, list):
+        return row
+    said = [str(turn.get("content") or "") for turn in turns if isinstance(turn, dict)]
+    info = row.get("info")
+    return {**row, "prompt": "\n".join(said), "info": {**(info if isinstance(info, dict) else {}), "messages": turns}}
 
 
 def graded_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:

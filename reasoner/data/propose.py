@@ -77,6 +77,8 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
         format_verifier = recognised.format.verifier if recognised else None
         raw["task"]["options"]["verifier"] = "exact"
         raw["task"]["options"]["verifier"] = format_verifier or _guessed(resolve(raw, overrides).stages[0])
+        if recognised and recognised.format.verifier_options and not _sets_options(given):
+            raw["task"]["options"]["verifier_options"] = dict(recognised.format.verifier_options)
     run = resolve(raw, overrides)
     format_name = recognised.format.name if recognised else "none that is known"
     told_by = f" ({recognised.format.told_by})" if recognised else ""
@@ -84,6 +86,10 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
     description = f"{chosen}; format {format_name}{told_by}" + (f"; verifier {grader}" if grader else "")
     columns = tuple(map(str, entries[0])) if entries else ()
     return Proposal(run.stages, _yaml(raw, run.stages[0], chosen, overrides), columns, description)
+
+
+def _sets_options(given: Mapping[str, object]) -> bool:
+    return any(key.partition(".")[0] == "verifier_options" for key in given)
 
 
 def _read(path: str, split: str, config: str | None, use: Use | None) -> Rows:

@@ -31,7 +31,7 @@ from verifiers.judge.asker import Asker
 from verifiers.judge.budget import Meter
 from verifiers.judge.cache import default_cache
 from verifiers.judge.chat import Backend, ChatRequest, Reply, Token, Turn
-from verifiers.judge.errors import JudgeFault
+from verifiers.judge.errors import BudgetSpent, JudgeFault
 from verifiers.judge.prompts import PROMPT_VERSION
 from verifiers.judge.verifier import MAX_CHARACTERS, ModelJudge, open_cache
 from verifiers.verdict import JSON
@@ -126,10 +126,19 @@ class ForwardBackend:
             )
         if len(shared) >= self._limit:
             return JudgeFault(f"{len(shared)} tokens exceed the context of {self._limit} tokens of {self.path}")
-        logprobs_V = self._next_logprobs(shared)
+        most = len(shared) + 1
+        try:
+            self._meter.reserve(most)
+        except BudgetSpent as error:
+            return error
+        used = 0
+        try:
+            logprobs_V = self._next_logprobs(shared)
+            used = len(shared)
+        finally:
+            self._meter.settle(most, prompt_tokens=used, completion_tokens=min(used, 1))
         logprobs = {str(choice): float(logprobs_V[ids[-1]]) for choice, ids in zip(choices, written, strict=True)}
         best = max(logprobs, key=lambda choice: (logprobs[choice], choice))
-        self._meter.settle(0, prompt_tokens=len(shared), completion_tokens=1)
         tokens = (Token(start, {}), Token(best, logprobs), Token("}", {}))
         return Reply(f"{start}{best}}}", "stop", len(shared), 1, tokens)
 
@@ -159,24 +168,51 @@ class GuidedBackend:
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
         texts = [prompt_text(request.turns, self._tokenizer) for request in requests]
         rows = [(encoded(text, self._tokenizer), request) for text, request in zip(texts, requests, strict=True)]
-        limit = self._engine.max_model_len
-        fits = [len(ids) + request.max_tokens <= limit for ids, request in rows]
+        limit, found = self._engine.max_model_len, dict[int, Reply | JudgeFault]()
+        waiting: list[int] = []
+        for at, (ids, request) in enumerate(rows):
+            if len(ids) + request.max_tokens > limit:
+                said = f"{len(ids)} + {request.max_tokens} tokens exceed the context of {limit} tokens"
+                found[at] = JudgeFault(said)
+            else:
+                waiting.append(at)
         with self._one_at_a_time:
-            replies = iter(self._engine.generate_json(list(itertools.compress(rows, fits))))
-        return [
-            self._metered(next(replies))
-            if fit
-            else JudgeFault(f"{len(ids)} + {request.max_tokens} tokens exceed the context of {limit} tokens")
-            for (ids, request), fit in zip(rows, fits, strict=True)
-        ]
+            while waiting:
+                portion = [*itertools.takewhile(lambda at: self._meter.reserve_now(_most(rows[at])), waiting)]
+                if not portion:
+                    found |= {at: self._spent(_most(rows[at])) for at in waiting}
+                    break
+                found |= zip(portion, self._generated([rows[at] for at in portion]), strict=True)
+                waiting = waiting[len(portion) :]
+        return [found[at] for at in range(len(rows))]
 
-    def _metered(self, reply: Reply) -> Reply:
-        self._meter.settle(0, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
-        return reply
+    def _generated(self, rows: Sequence[tuple[list[int], ChatRequest]]) -> list[Reply]:
+        """Replies to rows whose tokens were set aside; what they took is charged, the rest given back."""
+        replies: list[Reply] = []
+        try:
+            replies = list(self._engine.generate_json(list(rows)))
+        finally:
+            for row, reply in itertools.zip_longest(rows, replies):
+                used = (0, 0) if reply is None else (reply.prompt_tokens, reply.completion_tokens)
+                self._meter.settle(_most(row), prompt_tokens=used[0], completion_tokens=used[1])
+        return replies
+
+    def _spent(self, most: int) -> BudgetSpent:
+        try:
+            self._meter.reserve(most)
+        except BudgetSpent as error:
+            return error
+        raise AssertionError(f"a budget that has no room for {most} tokens let them be reserved")
 
     def close(self) -> None:
         """Free the engine's memory."""
         self._engine.close()
+
+
+def _most(row: tuple[list[int], ChatRequest]) -> int:
+    """Tokens that a call can take."""
+    ids, request = row
+    return len(ids) + request.max_tokens
 
 
 class JudgeModel(ModelJudge):
@@ -188,14 +224,18 @@ class JudgeModel(ModelJudge):
         dtype: dtype of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
         engine_options: options of vLLM: kv_cache_gigabytes, gpu_memory_utilization, max_model_len.
         cache: SQLite file of replies; None: in the user's cache folder; "": in memory.
-        options: options of every judge: scores, repeats, temperature, max_tokens, max_characters, canary. With
+        token_budget: tokens that this process may use for this judge; None: no limit.
+        options: options of every judge: scores, repeats, orders, temperature, max_tokens, max_characters, canary. With
             "forward" the default of scores is expectation, and there is no canary because the model writes no text.
     Raises:
-        BadOption: `engine` is unknown, or "forward" is combined with repeats or a temperature.
+        BadOption: `engine` is unknown, `token_budget` is below 1, or "forward" is combined with repeats or a
+            temperature.
     """
 
     name = "judge-model"
-    machine_options = frozenset({"model", "engine", "dtype", "engine_options", "cache", "repeats", "max_tokens"})
+    machine_options = frozenset(
+        "model engine dtype engine_options cache token_budget repeats orders max_tokens".split()
+    )
     grade_seconds = 300.0
 
     def __init__(
@@ -206,8 +246,10 @@ class JudgeModel(ModelJudge):
         dtype: str = "auto",
         engine_options: dict[str, JSON] | None = None,
         cache: str | None = None,
+        token_budget: int | None = None,
         scores: str | None = None,
         repeats: int = 1,
+        orders: int = 1,
         temperature: float = 0.0,
         max_tokens: int = 512,
         max_characters: int = MAX_CHARACTERS,
@@ -221,12 +263,17 @@ class JudgeModel(ModelJudge):
         super().__init__(
             scores=scores or ("level" if writes else "expectation"),
             repeats=repeats,
+            orders=orders,
             temperature=temperature,
             max_tokens=max_tokens,
             max_characters=max_characters,
             canary=canary and writes,
         )
-        made = [model, engine, dtype, dict(engine_options or {}), default_cache() if cache is None else cache]
+        self.checklists = writes
+        if token_budget is not None and token_budget < 1:
+            raise BadOption(f"token_budget must be >= 1; got {token_budget}. Leave it out for no limit.")
+        place = default_cache() if cache is None else cache
+        made = [model, engine, dtype, dict(engine_options or {}), place, token_budget]
         self._opened = json.dumps(made, sort_keys=True)
         self.version = f"{PROMPT_VERSION}:{model}"
 
@@ -242,8 +289,8 @@ _opening = threading.Lock()
 @functools.cache
 def _open(opened: str) -> Asker:
     """Open a judge. All judges with the same options in this process share one model in memory."""
-    path, engine, dtype, options, cache = json.loads(opened)
-    meter = Meter(tokens=None, prompt_price=0.0, completion_price=0.0)
+    path, engine, dtype, options, cache, budget = json.loads(opened)
+    meter = Meter(tokens=budget, prompt_price=0.0, completion_price=0.0)
     try:
         backend: Backend = (
             GuidedBackend(path, dtype=dtype, meter=meter, **options)

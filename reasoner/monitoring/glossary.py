@@ -61,6 +61,16 @@ GLOSSARY: Mapping[str, Entry] = {
         "share of answers decided by SymPy, in a separate process, because no cheaper check could",
         "below 0.01; each costs up to sympy_seconds of CPU time",
     ),
+    "judge/calls": Entry("calls of judges that this process made in the step, retries included", ""),
+    "judge/cached": Entry("questions answered from the cache, or by the same question under way", ""),
+    "judge/faults": Entry("questions that no judge answered; a fall-back decides, or the rollout is ungraded", "0"),
+    "judge/tokens, judge/cost": Entry(
+        "tokens of those calls, and what they cost by prompt_price and completion_price", "steady; it grows with length"
+    ),
+    "judge/agreement": Entry(
+        "share of judged questions with several votes (a jury, repeats, orders) on which all votes are equal",
+        "above 0.8, with rewards that differ: a judge that always says the same agrees too",
+    ),
     "completion/length_mean, completion/length_max": Entry(
         "tokens of a completion", "grows only while the reward does"
     ),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from reasoner.monitoring.judging import judge_metrics, usage_of
 from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
 from reasoner.policy.step_probe import StepProbe
 from reasoner.policy.step_update import Updated
@@ -40,6 +41,7 @@ class StepRecord:
         self.update_lines: list[dict[str, JSON]] = []
         """Rows written to updates.jsonl."""
         self._started = time.perf_counter()
+        self._judged = usage_of(session.pool.made_here)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -79,7 +81,8 @@ class StepRecord:
         """Count the step as done. Write its metrics together with those of its rollouts and times, and display them."""
         session = self._session
         session.step = self.step
-        found = {**metrics, **(rollout_metrics(self.groups) if self.groups else {}), **self.measurements()}
+        judging = judge_metrics(self.groups, self._judged, usage_of(session.pool.made_here))
+        found = {**metrics, **(rollout_metrics(self.groups) if self.groups else {}), **judging, **self.measurements()}
         session.run.log(self.step, found)
         if shown:
             session.display.step(self.step, found)

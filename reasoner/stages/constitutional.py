@@ -36,6 +36,7 @@ from verifiers import JSON, get_verifier
 from verifiers.jsonl import read_jsonl
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.pairwise import PairQuestion, compare_pairs
+from verifiers.judge.structure import without_structure
 from verifiers.judge.verifier import ModelJudge
 
 TRANSCRIPTS_FILE = "transcripts.jsonl"
@@ -103,14 +104,13 @@ def revise(
     for turn in range(section.rounds):
         chosen = [random.Random(f"{seed} {step} {at} {turn}").choice(principles) for at in range(len(found))]
 
-        def filled(template: str, at: int, **more: str) -> str:
-            given = {"prompt": prompt_as_text(found[at].rollout.problem.prompt), "answer": found[at].text, **more}  # noqa: B023
-            return fill(template, given)
+        def about(template: str, at: int, **more: str) -> str:
+            return about_answer(template, found[at].rollout.problem, found[at].text, **more)  # noqa: B023
 
-        asked = [filled(section.critique, at, principle=one.critique) for at, one in enumerate(chosen)]
+        asked = [about(section.critique, at, principle=one.critique) for at, one in enumerate(chosen)]
         critiques = sample_texts(session, asked, seed_parts=(seed, step, turn, "critique"))
         asked = [
-            filled(section.revision, at, principle=one.revision, critique=critiques[at])
+            about(section.revision, at, principle=one.revision, critique=without_structure(critiques[at]))
             for at, one in enumerate(chosen)
         ]
         revisions = sample_texts(session, asked, seed_parts=(seed, step, turn, "revision"))
@@ -123,6 +123,11 @@ def revise(
             for one, principle, critique, new in zip(found, chosen, critiques, revisions, strict=True)
         ]
     return found
+
+
+def about_answer(template: str, problem: Problem, answer: str, **more: str) -> str:
+    """A prompt about an answer, which is shown without tokens of chat templates and invisible characters."""
+    return fill(template, {"prompt": prompt_as_text(problem.prompt), "answer": without_structure(answer), **more})
 
 
 def fill(template: str, given: Mapping[str, str]) -> str:
@@ -174,6 +179,14 @@ class Question(NamedTuple):
     def swapped(self) -> Question:
         """Return the question with its answers in the other order."""
         return self._replace(first=self.second, second=self.first)
+
+
+def comparison_text(template: str, question: Question) -> str:
+    """A prompt that compares two answers, which are shown without tokens of chat templates."""
+    given = {"prompt": prompt_as_text(question.problem.prompt), "principle": question.principle.comparison}
+    return fill(
+        template, {**given, "first": without_structure(question.first), "second": without_structure(question.second)}
+    )
 
 
 def compare(
@@ -238,8 +251,7 @@ def own_preferences(session: Session, questions: Sequence[Question]) -> list[Cha
     section, tokenizer = session.config.constitutional, session.policy.tokenizer
     prompts: list[Problem] = []
     for one in (order for question in questions for order in (question, question.swapped())):
-        given = {"prompt": prompt_as_text(one.problem.prompt), "first": one.first, "second": one.second}
-        text = fill(section.comparison, {**given, "principle": one.principle.comparison})
+        text = comparison_text(section.comparison, one)
         prompts.append(Problem(id="constitutional/compare", prompt=text, reference=None, verifier="exact"))
     letters = {
         letter: cast("list[int]", tokenizer(letter, add_special_tokens=False)["input_ids"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from itertools import islice
@@ -23,6 +23,7 @@ Row = Mapping[str, object]
 PROVIDERS = (
     "tasks.code_sets.formats",
     "tasks.inputs.instruction_formats",
+    "tasks.inputs.rubric_formats",
     "tasks.inputs.problem_formats",
     "tasks.inputs.demonstration_formats",
     "tasks.inputs.preference_formats",
@@ -61,6 +62,8 @@ class Format:
     """URL of its description or of a data set that uses it."""
     verifier: str | None = None
     """For problems: name of the usual verifier."""
+    verifier_options: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Options of that verifier that have no default; placeholders for the user to fill in."""
     by_itself: bool = True
     """True if recognised when no format and no column is named; False: used only by name, since other rows look the
     same.

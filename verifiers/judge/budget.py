@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from verifiers.judge.errors import BudgetSpent
 
@@ -22,6 +22,17 @@ class Usage:
     completion_tokens: int = 0
     cost: float = 0.0
     """In the currency of the prices."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sums of both."""
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in FIELDS})
+
+    def __sub__(self, other: Usage) -> Usage:
+        """What came since `other`, an earlier state of the same meters."""
+        return Usage(**{name: getattr(self, name) - getattr(other, name) for name in FIELDS})
+
+
+FIELDS = tuple(field.name for field in fields(Usage))
 
 
 class Meter:
@@ -66,6 +77,15 @@ class Meter:
                     )
                 self._changed.wait()
             self._reserved += most
+
+    def reserve_now(self, most: int) -> bool:
+        """As `reserve`, without waiting: False where the budget has no room while other calls are under way."""
+        with self._changed:
+            if self._limit is not None:
+                if self._used() + self._reserved + most > self._limit:
+                    return False
+                self._reserved += most
+            return True
 
     def settle(self, most: int, *, prompt_tokens: int, completion_tokens: int) -> None:
         """Replace what was reserved by what was used."""

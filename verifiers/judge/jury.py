@@ -9,6 +9,7 @@ from dataclasses import replace
 from verifiers.base import GradingRow
 from verifiers.compose import Composite, listed, part_from
 from verifiers.errors import BadOption, BadReference
+from verifiers.jsonl import is_list, is_object
 from verifiers.judge.questions import QUESTION_SCHEMA
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
@@ -48,6 +49,7 @@ class Jury(Composite):
         if not 1 <= self._quorum <= len(judges):
             raise BadOption(f"quorum must be from 1 to {len(judges)}; got {quorum}.")
         self.examples = self.parts[0].made.examples
+        self.checklists = all(getattr(part.made, "checklists", False) for part in self.parts)
 
     def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
         """Never: every judge is heard."""
@@ -72,17 +74,59 @@ class Jury(Composite):
             causes = "; ".join(f"{name}: {reason}" for name, reason in away.items())
             joined = fixed(Outcome.VERIFIER_ERROR, f"{len(rewards)} of {len(verdicts)} judges spoke: {causes}"[:2000])
         else:
-            reward = min(1.0, max(0.0, round(POOLED[self._pool](list(rewards.values())), 9)))
+            reward = self._pooled([*rewards.values()])
             nearest = min(rewards, key=lambda name: abs(rewards[name] - reward))
             joined = graded(reward, f"{nearest}: {verdicts[nearest].reason}")
-        heard: dict[str, JSON] = {name: {"reward": v.reward, **v.detail} for name, v in verdicts.items()}
-        spread = max(rewards.values(), default=0.0) - min(rewards.values(), default=0.0)
+            if answers := self._answers({name: verdicts[name] for name in rewards}):
+                joined = replace(joined, detail={**joined.detail, "answers": answers})
+        heard: dict[str, JSON] = {
+            name: {"reward": v.reward, **{key: held for key, held in v.detail.items() if key != "answers"}}
+            for name, v in verdicts.items()
+        }
         return replace(
             joined,
-            detail={**joined.detail, "judges": heard, "disagreement": round(spread, 9)},
+            detail={**joined.detail, "judges": heard, "disagreement": _spread([*rewards.values()])},
             seconds=sum(verdict.seconds for verdict in verdicts.values()),
             components=rewards,
         )
+
+    def _pooled(self, rewards: Sequence[float]) -> float:
+        return min(1.0, max(0.0, round(POOLED[self._pool](rewards), 9)))
+
+    def _answers(self, heard: Mapping[str, Verdict]) -> list[JSON]:
+        """The answers of a checklist, each pooled by itself; none where the judges were asked one question.
+
+        A judge that found nothing to grade (an empty text) gives every question its own reward, 0.
+        """
+        lists = {name: found for name, verdict in heard.items() if is_list(found := verdict.detail.get("answers"))}
+        pooled: list[JSON] = []
+        for at in range(max(map(len, lists.values()), default=0)):
+            said = {
+                name: one
+                for name, found in lists.items()
+                if is_object(one := found[at]) and _is_number(one.get("reward"))
+            }
+            rewards = [float(str(one["reward"])) for one in said.values()]
+            rewards += [verdict.reward or 0.0 for name, verdict in heard.items() if name not in lists]
+            reasons = "; ".join(f"{name}: {one.get('reason')}" for name, one in said.items())
+            judges: dict[str, JSON] = {name: dict(one) for name, one in said.items()}
+            pooled.append(
+                {
+                    "reward": self._pooled(rewards),
+                    "reason": reasons[:1000],
+                    "judges": judges,
+                    "disagreement": _spread(rewards),
+                }
+            )
+        return pooled
+
+
+def _is_number(value: JSON) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _spread(rewards: Sequence[float]) -> float:
+    return round(max(rewards, default=0.0) - min(rewards, default=0.0), 9)
 
 
 __all__ = ["Jury"]

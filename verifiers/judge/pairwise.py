@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 from verifiers.answers.find import strip_thinking
 from verifiers.judge.errors import JudgeFault
-from verifiers.judge.prompts import Prompt, pair_prompt
+from verifiers.judge.prompts import pair_prompt
 from verifiers.judge.replies import Judged
-from verifiers.judge.verifier import ModelJudge
+from verifiers.judge.verifier import Asked, ModelJudge
 
 Side = Literal["first", "second", "tie"]
 SIDES: dict[int, Side] = {0: "tie", 1: "first", 2: "second"}
@@ -77,18 +77,16 @@ def _swapped(pair: PairQuestion) -> PairQuestion:
 
 
 def _ask(judge: ModelJudge, pairs: Sequence[PairQuestion]) -> list[Judged | JudgeFault]:
-    prompts: dict[int, tuple[Prompt, Sequence[str]]] = {}
-    for at, pair in enumerate(pairs):
+    asked: list[Asked] = []
+    for pair in pairs:
         first, second = strip_thinking(pair.first).strip(), strip_thinking(pair.second).strip()
         prompt = pair_prompt(
             question=pair.question, first=first, second=second, prompt=pair.prompt, canary=judge.canary
         )
-        prompts[at] = (prompt, [first, second])
-    answers = judge.ask_all(prompts, key="better")
+        asked.append(Asked(prompt, [first, second], key="better"))
     found: list[Judged | JudgeFault] = []
-    for at in range(len(pairs)):
-        (answer, *_) = answers[at]
-        found.append(answer if isinstance(answer, JudgeFault) else answer[0])
+    for vote, *_ in judge.ask_all(asked):
+        found.append(vote if isinstance(vote, JudgeFault) else vote.judged[0])
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a judge is asked of a completion: a question, the levels that answer it, and a reference answer at need."""
+"""What a judge is asked of a completion: a question and its levels, or a statement that is true of it or not."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from verifiers.errors import BadReference
 from verifiers.verdict import JSON
 
 MAX_LEVELS = 10
-KEYS = ("question", "levels", "reference_answer")
+KEYS = ("question", "statement", "levels", "reference_answer")
+MAX_QUESTIONS = 50
+"""Asked in one call (ours): beyond that a reply is longer than what most judges write in one go."""
 
 QUESTION_SCHEMA: Mapping[str, JSON] = {
     "type": "object",
-    "required": ["question"],
     "properties": {
         "question": {"type": "string", "minLength": 1},
+        "statement": {"type": "string", "minLength": 1},
+        "questions": {"type": "array", "minItems": 1, "maxItems": MAX_QUESTIONS},
         "levels": {
             "type": "array",
             "minItems": 2,
@@ -49,6 +52,7 @@ class Level(NamedTuple):
 
 
 YES_NO = (Level(0, "No.", 0.0), Level(1, "Yes.", 1.0))
+TRUE_OR_NOT = (Level(0, "It is not true of the completion.", 0.0), Level(1, "It is true of the completion.", 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +65,16 @@ class Question:
     """
 
     question: str
+    """Its text, or that of the statement."""
     levels: tuple[Level, ...] = YES_NO
     reference_answer: str | None = None
     """An answer that deserves the highest level, shown to the judge as such."""
+    is_statement: bool = False
+    """True: the judge says whether the text is true of the completion, be that good or bad."""
 
     @classmethod
     def from_json(cls, given: JSON) -> Question:
-        """Read {question, levels?, reference_answer?}; a bare string is a yes-or-no question.
+        """Read {question or statement, levels?, reference_answer?}; a bare string is a yes-or-no question.
 
         Raises:
             BadReference: it is none; says what is wrong.
@@ -76,11 +83,19 @@ class Question:
             given = {"question": given}
         if not isinstance(given, dict) or set(given) - set(KEYS):
             raise BadReference(f"a judged criterion must be an object of {', '.join(KEYS)}; got {str(given)[:80]}.")
-        question, answer = given.get("question"), given.get("reference_answer")
+        is_statement, answer = "statement" in given, given.get("reference_answer")
+        if is_statement and ("question" in given or given.get("levels") is not None):
+            raise BadReference(
+                "a statement must stand without question and levels: it is true of the completion or not."
+            )
+        kind = "statement" if is_statement else "question"
+        question = given.get(kind)
         if not isinstance(question, str) or not question.strip():
-            raise BadReference(f"question must be a non-empty string; got {question!r}.")
+            raise BadReference(f"{kind} must be a non-empty string; got {question!r}.")
         if answer is not None and not isinstance(answer, str):
             raise BadReference(f"reference_answer must be a string; got {type(answer).__name__}.")
+        if is_statement:
+            return cls(question=question, levels=TRUE_OR_NOT, reference_answer=answer, is_statement=True)
         levels = YES_NO if given.get("levels") is None else _levels(given["levels"])
         return cls(question=question, levels=levels, reference_answer=answer)
 
@@ -90,11 +105,27 @@ class Question:
             {"level": level.level, "description": level.description, "reward": level.reward} for level in self.levels
         ]
         found: dict[str, JSON] = {"question": self.question, "levels": levels}
+        if self.is_statement:
+            found = {"statement": self.question}
         return found if self.reference_answer is None else {**found, "reference_answer": self.reference_answer}
 
     def reward_of(self, level: int) -> float:
         """The reward of a level."""
         return next(known.reward for known in self.levels if known.level == level)
+
+
+def questions_in(reference: JSON) -> tuple[Question, ...]:
+    """The questions of a reference: one, or those of {questions: [...]}, which are asked in one call.
+
+    Raises:
+        BadReference: it holds none, or more than MAX_QUESTIONS.
+    """
+    if not isinstance(reference, dict) or "questions" not in reference:
+        return (Question.from_json(reference),)
+    listed = reference["questions"]
+    if len(reference) > 1 or not isinstance(listed, list) or not 1 <= len(listed) <= MAX_QUESTIONS:
+        raise BadReference(f"questions must be a list of 1 to {MAX_QUESTIONS}, alone; got {str(reference)[:80]}.")
+    return tuple(Question.from_json(one) for one in listed)
 
 
 def _levels(given: JSON) -> tuple[Level, ...]:
@@ -155,4 +186,4 @@ def from_score_rubric(row: Mapping[str, JSON], *, reference_answer: str | None =
     return Question.from_json(given)
 
 
-__all__ = ["QUESTION_SCHEMA", "Level", "Question", "from_score_rubric"]
+__all__ = ["MAX_QUESTIONS", "QUESTION_SCHEMA", "Level", "Question", "from_score_rubric", "questions_in"]

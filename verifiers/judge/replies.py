@@ -51,20 +51,58 @@ def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], s
         Unusable: it is no JSON object of the schema, is cut off, or the choices' probabilities are not there.
         Obeyed: it repeats the decoy: the judge takes orders from the data.
     """
+    fields = _fields(reply, prompt)
+    return _judged(fields, reply, prompt=prompt, key=key, number="", data=data, shares=shares)
+
+
+def read_checklist(reply: Reply, *, prompt: Prompt, count: int, data: Sequence[str], shares: bool) -> list[Judged]:
+    """Read a reply to a checklist: the levels of its questions, in order.
+
+    Args:
+        reply, prompt, data, shares: as of `read_reply`.
+        count: questions of the checklist.
+    Raises:
+        Unusable, Obeyed: as of `read_reply`; one answer that is missing makes the whole reply unusable.
+    """
+    fields = _fields(reply, prompt)
+    return [
+        _judged(fields, reply, prompt=prompt, key="level", number=f"_{at}", data=data, shares=shares)
+        for at in range(1, count + 1)
+    ]
+
+
+def _fields(reply: Reply, prompt: Prompt) -> dict[str, JSON]:
+    """The fields of a reply whose check word is right."""
     if reply.finish_reason == "length":
         raise Unusable(f"the reply was cut off after {reply.completion_tokens} tokens; raise max_tokens")
     fields = _object(reply.text)
-    check, choices = fields.get("check"), _choices(prompt.schema, key)
+    check = fields.get("check")
     if prompt.decoy is not None and isinstance(check, str) and prompt.decoy in check.lower():
         raise Obeyed(
             f"the judge wrote {prompt.decoy!r}, as the data asked, and not {prompt.check!r}: it takes orders from what"
             " it grades. Use a better judge, or set canary to false and trust the injection battery alone"
         )
-    choice, evidence, reason = fields.get(key), fields.get("evidence"), fields.get("reason")
+    return fields
+
+
+def _judged(
+    fields: Mapping[str, JSON],
+    reply: Reply,
+    *,
+    prompt: Prompt,
+    key: str,
+    number: str,
+    data: Sequence[str],
+    shares: bool,
+) -> Judged:
+    """The answer whose keys end in `number`."""
+    key, choices = f"{key}{number}", _choices(prompt.schema, f"{key}{number}")
+    choice, evidence, reason = fields.get(key), fields.get(f"evidence{number}"), fields.get(f"reason{number}")
     if isinstance(choice, bool) or not isinstance(choice, int) or choice not in choices:
         raise Unusable(f"{key} must be one of {choices}; the judge said {str(choice)[:80]!r}")
     if not isinstance(evidence, str) or not isinstance(reason, str):
-        raise Unusable("evidence and reason must be strings")
+        raise Unusable(f"evidence{number} and reason{number} must be strings")
+    check = fields.get("check")
     if prompt.decoy is not None and (not isinstance(check, str) or prompt.check not in check.lower()):
         raise Unusable(f"check must be {prompt.check!r}; the judge said {str(check)[:80]!r}")
     found, mass = choice_shares(reply.tokens, reply.text, key, choices) if shares else ({choice: 1.0}, 1.0)
@@ -142,4 +180,4 @@ def _normalised(token: Token, at: int, choices: Sequence[int]) -> tuple[dict[int
     return {choice: share / mass for choice, share in raw.items()}, min(1.0, mass)
 
 
-__all__ = ["Judged", "choice_shares", "read_reply"]
+__all__ = ["Judged", "choice_shares", "read_checklist", "read_reply"]

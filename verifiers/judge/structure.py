@@ -48,6 +48,7 @@ STRUCTURE = re.compile(
 """First characters of what a chat template, or our own prompt, would take for structure."""
 UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]+")
 ENTITY = {"<": "&lt;", ">": "&gt;", "[": "&#91;", "]": "&#93;"}
+ROUND = {"<": "(", ">": ")", "[": "(", "]": ")"}
 
 
 def disarm(text: str) -> str:
@@ -61,6 +62,17 @@ def disarm(text: str) -> str:
     return STRUCTURE.sub(lambda found: ENTITY[found.group()], shown)
 
 
+def without_structure(text: str) -> str:
+    """As `disarm`, never longer than the text: brackets of structure become round, invisible characters are left out.
+
+    Example:
+        >>> without_structure("a<|im_end|>\\u202eb")
+        'a(|im_end|)b'
+    """
+    shown = UNUSUAL.sub(lambda found: "".join(char for one in found.group() if len(char := _visible(one)) == 1), text)
+    return STRUCTURE.sub(lambda found: ROUND[found.group()], shown)
+
+
 def _visible(char: str) -> str:
     """Format, control, surrogate and private characters by their number; full-width angle brackets as plain ones."""
     if char in "＜﹤":
@@ -72,4 +84,4 @@ def _visible(char: str) -> str:
     return char
 
 
-__all__ = ["STRUCTURE", "disarm"]
+__all__ = ["STRUCTURE", "disarm", "without_structure"]

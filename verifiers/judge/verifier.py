@@ -1,4 +1,4 @@
-"""`judge`: a completion's level on one question, by a model behind an OpenAI-compatible endpoint. No torch."""
+"""`judge`: a completion's level on a question, by a model behind an OpenAI-compatible endpoint. No torch."""
 
 from __future__ import annotations
 
@@ -6,27 +6,49 @@ import functools
 import json
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from verifiers.answers.find import strip_thinking
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
+from verifiers.jsonl import is_list, is_object
 from verifiers.judge.asker import Answer, Asker
 from verifiers.judge.budget import Meter, Usage
 from verifiers.judge.cache import ReplyCache, default_cache
-from verifiers.judge.chat import ChatRequest
+from verifiers.judge.chat import ChatRequest, Reply
 from verifiers.judge.endpoint import Endpoint
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.models import same_model
-from verifiers.judge.prompts import PROMPT_VERSION, Prompt, grading_prompt
-from verifiers.judge.questions import QUESTION_SCHEMA, Question
-from verifiers.judge.replies import Judged, read_reply
+from verifiers.judge.prompts import PROMPT_VERSION, Prompt, checklist_prompt, grading_prompt
+from verifiers.judge.questions import QUESTION_SCHEMA, Question, questions_in
+from verifiers.judge.replies import Judged, read_checklist, read_reply
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 SCORES = ("level", "expectation")
 MAX_CHARACTERS = 100_000
 TOP_LOGPROBS = 20
+
+
+class Asked(NamedTuple):
+    """One prompt, and how its reply is read."""
+
+    prompt: Prompt
+    data: Sequence[str]
+    """Texts that the evidence may quote."""
+    key: str = "level"
+    """Where the choice stands: level, or better."""
+    listed: int = 0
+    """Questions of a checklist; 0: the prompt asks one, without a number."""
+
+
+class Vote(NamedTuple):
+    """What one call says: an answer to each question of its prompt."""
+
+    judged: Sequence[Judged]
+    answer: Answer
+
 
 _CAPITAL: JSON = {
     "question": "Does the text name the capital of France rightly?",
@@ -45,8 +67,9 @@ class ModelJudge(Verifier):
         scores: level: the reward of the level that the judge chose; expectation: the mean reward over its
             probabilities of the levels (needs log-probabilities).
         repeats: how often each question is put, with different seeds; the reward is the mean. Needs a temperature.
+        orders: 2: each question is put with its levels in rising and in falling order, and the reward is the mean.
         temperature: of the judge's sampling.
-        max_tokens: of a reply.
+        max_tokens: of a reply, for each question that it answers.
         max_characters: of a completion without its thinking; a longer one is limit_exceeded.
         canary: lay an order in the data of each prompt, and take a judge that follows it for broken.
     """
@@ -54,6 +77,8 @@ class ModelJudge(Verifier):
     in_process = True
     reference_schema = QUESTION_SCHEMA
     injectable = True
+    checklists: bool = True
+    """True: several questions can be put in one call."""
     asked_model: str = ""
     """The name of the model that is asked; empty where it runs in this process."""
     examples = (
@@ -71,6 +96,7 @@ class ModelJudge(Verifier):
         *,
         scores: str = "level",
         repeats: int = 1,
+        orders: int = 1,
         temperature: float = 0.0,
         max_tokens: int = 512,
         max_characters: int = MAX_CHARACTERS,
@@ -82,12 +108,14 @@ class ModelJudge(Verifier):
             raise BadOption(
                 f"repeats, max_tokens and max_characters must be >= 1; got {repeats}, {max_tokens}, {max_characters}."
             )
+        if orders not in (1, 2):
+            raise BadOption(f"orders must be 1 or 2: levels rise, or rise and fall; got {orders}.")
         if not 0 <= temperature <= 2 or (repeats > 1 and temperature == 0):
             raise BadOption(
                 f"temperature must be from 0 to 2, and above 0 with repeats, which would all say the same; got"
                 f" {temperature} with repeats={repeats}."
             )
-        self._scores, self._repeats, self._temperature = scores, repeats, temperature
+        self._scores, self._repeats, self._orders, self._temperature = scores, repeats, orders, temperature
         self._max_tokens, self._max_characters, self.canary = max_tokens, max_characters, canary
 
     @property
@@ -100,8 +128,15 @@ class ModelJudge(Verifier):
         """Calls, tokens and cost in this process so far, of all judges with these options."""
         return self.asker.meter.usage
 
+    @property
+    def meter(self) -> Meter:
+        """What counts its calls; judges with the same options share one."""
+        return self.asker.meter
+
     def check_reference(self, reference: JSON) -> None:
-        Question.from_json(reference)
+        questions = questions_in(reference)
+        if len(questions) > 1 and not self.checklists:
+            raise BadReference(f"{self.name} with these options answers one question a call; got {len(questions)}.")
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]
@@ -109,10 +144,11 @@ class ModelJudge(Verifier):
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         """All rows' questions at once; a row that cannot be asked about does not hold up the others."""
         verdicts: dict[int, Verdict] = {}
-        asked: dict[int, tuple[Question, Prompt, str]] = {}
+        asked: dict[int, tuple[tuple[Question, ...], list[Asked]]] = {}
         for at, row in enumerate(rows):
             try:
-                question = Question.from_json(row.reference)
+                self.check_reference(row.reference)
+                questions = questions_in(row.reference)
             except BadReference as error:
                 verdicts[at] = fixed(Outcome.BAD_REFERENCE, str(error))
                 continue
@@ -123,39 +159,51 @@ class ModelJudge(Verifier):
                 reason = f"a judge reads {self._max_characters} characters; this completion has {len(text)}"
                 verdicts[at] = fixed(Outcome.LIMIT_EXCEEDED, reason)
             else:
-                prompt = grading_prompt(question=question, completion=text, prompt=row.prompt, canary=self.canary)
-                asked[at] = (question, prompt, text)
-        for at, replies in self.ask_all({at: (prompt, [text]) for at, (_, prompt, text) in asked.items()}).items():
-            verdicts[at] = self._verdict(asked[at][0], replies)
+                is_list = isinstance(row.reference, dict) and "questions" in row.reference
+                asked[at] = (questions, self._asked(questions, text, conversation(row), is_list=is_list))
+        votes = iter(self.ask_all([one for _, put in asked.values() for one in put]))
+        for at, (questions, put) in asked.items():
+            replies = [vote for _ in put for vote in next(votes)]
+            verdicts[at] = (
+                self._listed(questions, replies) if put[0].listed else self._verdict(questions[0], replies, 0)
+            )
         return [verdicts[at] for at in range(len(rows))]
 
-    def ask_all(
-        self, prompts: Mapping[int, tuple[Prompt, Sequence[str]]], *, key: str = "level"
-    ) -> dict[int, list[tuple[Judged, Answer] | JudgeFault]]:
-        """Put each prompt `repeats` times; answers by number."""
+    def _asked(self, questions: Sequence[Question], text: str, prompt: str | None, *, is_list: bool) -> list[Asked]:
+        """The prompts of one row: one, or one an order of the levels."""
+        found: list[Asked] = []
+        for reverse in (False, True)[: self._orders]:
+            if is_list:
+                made = checklist_prompt(
+                    questions=questions, completion=text, prompt=prompt, canary=self.canary, reverse=reverse
+                )
+            else:
+                made = grading_prompt(
+                    question=questions[0], completion=text, prompt=prompt, canary=self.canary, reverse=reverse
+                )
+            found.append(Asked(made, [text], listed=len(questions) if is_list else 0))
+        return found
+
+    def ask_all(self, asked: Sequence[Asked]) -> list[list[Vote | JudgeFault]]:
+        """Put each prompt `repeats` times, all at once; the votes of each, in order."""
         shares = self._scores == "expectation"
-        places = [(at, repeat) for at in prompts for repeat in range(self._repeats)]
+        put = [(one, repeat) for one in asked for repeat in range(self._repeats)]
         requests = [
             ChatRequest(
-                turns=prompts[at][0].turns,
-                schema=prompts[at][0].schema,
-                max_tokens=self._max_tokens,
+                turns=one.prompt.turns,
+                schema=one.prompt.schema,
+                max_tokens=self._max_tokens * max(1, one.listed),
                 temperature=self._temperature,
                 seed=repeat,
                 top_logprobs=TOP_LOGPROBS if shares else 0,
             )
-            for at, repeat in places
+            for one, repeat in put
         ]
-
-        readers = [
-            functools.partial(read_reply, prompt=prompts[at][0], key=key, data=prompts[at][1], shares=shares)
-            for at, _ in places
+        readers = [functools.partial(_read, asked=one, shares=shares) for one, _ in put]
+        votes = [
+            answer if isinstance(answer, JudgeFault) else Vote(*answer) for answer in self.asker.ask(requests, readers)
         ]
-        answers = self.asker.ask(requests, readers)
-        found: dict[int, list[tuple[Judged, Answer] | JudgeFault]] = {at: [] for at in prompts}
-        for (at, _), answer in zip(places, answers, strict=True):
-            found[at].append(answer)
-        return found
+        return [votes[at : at + self._repeats] for at in range(0, len(votes), self._repeats)]
 
     def _models(self, judged: Judged) -> dict[str, JSON]:
         """Which model answered, where it says so; and which was asked, where that is another one."""
@@ -166,32 +214,62 @@ class ModelJudge(Verifier):
             said["asked_model"] = self.asked_model
         return said
 
-    def _verdict(self, question: Question, replies: Sequence[tuple[Judged, Answer] | JudgeFault]) -> Verdict:
-        fault = next((reply for reply in replies if isinstance(reply, JudgeFault)), None)
+    def _verdict(self, question: Question, votes: Sequence[Vote | JudgeFault], at: int) -> Verdict:
+        """The verdict on question number `at` of the prompt, from all votes."""
+        fault = next((vote for vote in votes if isinstance(vote, JudgeFault)), None)
         if fault is not None:
             return fixed(Outcome.VERIFIER_ERROR, f"{type(fault).__name__}: {fault}")
-        usable = [reply for reply in replies if not isinstance(reply, JudgeFault)]
+        usable = [vote for vote in votes if not isinstance(vote, JudgeFault)]
+        judged = [vote.judged[at] for vote in usable]
         rewards = [
-            math.fsum(share * question.reward_of(level) for level, share in judged.shares.items())
-            for judged, _ in usable
+            math.fsum(share * question.reward_of(level) for level, share in one.shares.items()) for one in judged
         ]
-        first = usable[0][0]
+        first = judged[0]
         detail: dict[str, JSON] = {
             "level": first.choice,
             "evidence": first.evidence,
             "quoted": first.quoted,
-            "tokens": sum(answer.reply.prompt_tokens + answer.reply.completion_tokens for _, answer in usable),
-            "cost": math.fsum(answer.cost for _, answer in usable),
+            "tokens": sum(vote.answer.reply.prompt_tokens + vote.answer.reply.completion_tokens for vote in usable),
+            "cost": math.fsum(vote.answer.cost for vote in usable),
         }
         detail |= self._models(first)
         if self._scores == "expectation":
             detail["shares"] = {str(level): round(share, 6) for level, share in first.shares.items()}
             detail["mass"] = round(first.mass, 6)
         if len(usable) > 1:
-            detail["levels"] = [judged.choice for judged, _ in usable]
+            detail["levels"] = [one.choice for one in judged]
         reward = min(1.0, max(0.0, round(math.fsum(rewards) / len(rewards), 9)))
         verdict = graded(reward, first.reason or f"level {first.choice}")
         return replace(verdict, detail={**verdict.detail, **detail})
+
+    def _listed(self, questions: Sequence[Question], votes: Sequence[Vote | JudgeFault]) -> Verdict:
+        """The mean over a checklist's questions, each with its own reward in `detail["answers"]`."""
+        each = [self._verdict(question, votes, at) for at, question in enumerate(questions)]
+        if not each[0].graded:
+            return each[0]
+        rewards = [one.reward or 0.0 for one in each]
+        answers: list[JSON] = [
+            {"reward": one.reward, **{key: held for key, held in one.detail.items() if key not in ("tokens", "cost")}}
+            for one in each
+        ]
+        worst = min(each, key=lambda one: one.reward or 0.0)
+        joined = graded(round(math.fsum(rewards) / len(rewards), 9), worst.reason)
+        called = {key: each[0].detail[key] for key in ("tokens", "cost")}
+        return replace(joined, detail={**joined.detail, **called, "answers": answers})
+
+
+def conversation(row: GradingRow) -> str | None:
+    """What the completion answers: the prompt; a chat of several turns with who says what, from `info["messages"]`."""
+    turns = row.info.get("messages")
+    if not is_list(turns) or len(turns) < 2 or not all(is_object(turn) for turn in turns):
+        return row.prompt
+    return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in turns if is_object(turn))
+
+
+def _read(reply: Reply, *, asked: Asked, shares: bool) -> Sequence[Judged]:
+    if asked.listed:
+        return read_checklist(reply, prompt=asked.prompt, count=asked.listed, data=asked.data, shares=shares)
+    return [read_reply(reply, prompt=asked.prompt, key=asked.key, data=asked.data, shares=shares)]
 
 
 class Judge(ModelJudge):
@@ -212,12 +290,13 @@ class Judge(ModelJudge):
         retries: of calls that fail for a reason that passes.
         token_budget: tokens that this process may use on this judge; None: any number.
         prompt_price, completion_price: of a million tokens.
-        options: those of every judge: scores, repeats, temperature, max_tokens, max_characters, canary.
+        options: those of every judge: scores, repeats, orders, temperature, max_tokens, max_characters, canary.
     """
 
     name = "judge"
     machine_options = frozenset(
-        "url model revision key_variable cache concurrency seconds retries token_budget repeats max_tokens".split()
+        "url model revision key_variable cache concurrency seconds retries token_budget repeats orders"
+        " max_tokens".split()
     )
 
     def __init__(
@@ -237,6 +316,7 @@ class Judge(ModelJudge):
         completion_price: float = 0.0,
         scores: str = "level",
         repeats: int = 1,
+        orders: int = 1,
         temperature: float = 0.0,
         max_tokens: int = 512,
         max_characters: int = MAX_CHARACTERS,
@@ -245,6 +325,7 @@ class Judge(ModelJudge):
         super().__init__(
             scores=scores,
             repeats=repeats,
+            orders=orders,
             temperature=temperature,
             max_tokens=max_tokens,
             max_characters=max_characters,
@@ -271,7 +352,7 @@ class Judge(ModelJudge):
         self.version = f"{PROMPT_VERSION}:{model}{'@' if revision else ''}{revision}"
         self.batch_rows, self.concurrency = 1, concurrency
         # Beside the retries: a queue at the endpoint's own limit, and an answer that has to be asked for again.
-        self.grade_seconds = 2 * seconds * repeats + 10
+        self.grade_seconds = 2 * seconds * repeats * orders + 10
 
     @property
     def asker(self) -> Asker:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from heapq import heapify, heappush
 from typing import NamedTuple, Self
 
-from verifiers.base import GradingRow
+from verifiers.base import GradingRow, Verifier
 from verifiers.compose import Composite
 from verifiers.errors import BadReference
 from verifiers.pool.in_process import InProcessQueue
@@ -112,6 +112,12 @@ class GradingPool:
         self._first: dict[tuple[Kind, bytes], Item] = {}
         """Key of equal rows -> the one that is graded for all of them, until its verdict is known."""
         self._closed = False
+
+    @property
+    def made_here(self) -> list[Verifier]:
+        """The verifiers that have graded in this process: judges, reward models, clients of services."""
+        with self._changed:
+            return [kind.in_process for kind in self._in_process if kind.in_process is not None]
 
     def start(self) -> None:
         """Start a first worker now, so that it is ready for the first row."""

@@ -1,4 +1,4 @@
-"""A rubric is a list of criteria. Each has a name, a weight, maybe a gate, and one way to be decided:
+"""A rubric is a list of criteria. Each has a name, a value (weight, points or penalty), and one way to be decided:
 
 contains:    text, or {all, any, none: [texts], ignore_case}
 regex:       pattern, or {pattern, least, most}: how often it may match
@@ -7,7 +7,11 @@ json_schema: a JSON schema of the completion's JSON
 math:        a reference of the math verifier
 code:        a reference of the code verifier: tests that the completion's program passes
 citation:    {min, words}: quotations of so many words or more, each of which stands in the prompt
-judged:      a question, or {question, levels: [{level, description, reward}], reference_answer}
+judged:      a question, or {question or statement, levels: [{level, description, reward}], reference_answer}
+group:       {criteria: [criteria], by: points, all or any}: several criteria that count as one
+
+With r a criterion's reward and v its weight or points, the rubric earns sum(v r) / sum of the positive v, less the
+penalties that are met, and nothing where a gate is shut.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import functools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -30,9 +35,14 @@ CHECKED = ("contains", "regex", "length", "json_schema", "citation")
 """Decided by the verifier `criterion`."""
 DELEGATED = ("math", "code")
 """Decided by the verifier of that name."""
-KINDS = (*CHECKED, *DELEGATED, "judged")
-FIELDS = ("name", "weight", "gate", "threshold", "fallback")
-MAX_CRITERIA = 100
+KINDS = (*CHECKED, *DELEGATED, "judged", "group")
+VALUES = ("weight", "points", "penalty")
+"""How much a criterion counts; it has one of them at most."""
+FIELDS = ("name", *VALUES, "gate", "threshold", "fallback", "tags")
+BY = ("points", "all", "any")
+"""How the rewards of a group become one: as those of a rubric, the least of them, the greatest."""
+MAX_CRITERIA = 1000
+"""Of a rubric, those of its groups included."""
 
 RUBRIC_SCHEMA: Mapping[str, JSON] = {
     "type": "array",
@@ -43,6 +53,15 @@ RUBRIC_SCHEMA: Mapping[str, JSON] = {
         "properties": {
             "name": {"type": "string", "minLength": 1},
             "weight": {"type": "number", "minimum": 0},
+            "points": {"type": "number"},
+            "penalty": {"type": "number", "exclusiveMinimum": 0},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "group": {
+                "type": "object",
+                "required": ["criteria"],
+                "properties": {"criteria": {"type": "array", "minItems": 1}, "by": {"enum": list(BY)}},
+                "additionalProperties": False,
+            },
             "gate": {"type": "boolean"},
             "threshold": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
             "fallback": {"type": "object", "minProperties": 1, "maxProperties": 1},
@@ -68,17 +87,42 @@ class Criterion:
     spec: JSON
     """What decides it, in the form of its kind."""
     weight: float = 1.0
+    """At least 0; not read where there are points or a penalty."""
+    points: float | None = None
+    """What meeting it earns; negative: what meeting it costs. In the same unit as weights."""
+    penalty: float = 0.0
+    """What meeting it takes off the reward, whatever else the rubric holds."""
     gate: bool = False
     """A must-have: below its threshold the whole rubric gives 0."""
     threshold: float = 1.0
     """Reward that opens the gate."""
     fallback: Criterion | None = None
     """Decides where the judge cannot; of a kind that needs no judge."""
+    tags: tuple[str, ...] = ()
+    """Under which its points are summed apart (HealthBench's axes)."""
+    members: tuple[Criterion, ...] = ()
+    """Of a group."""
+    by: str = "points"
+    """How a group's rewards become one: points, all (the least) or any (the greatest)."""
+
+    @property
+    def value(self) -> float:
+        """What its reward is multiplied by in the sum; 0 for a penalty, which is taken off afterwards."""
+        return 0.0 if self.penalty else self.weight if self.points is None else self.points
+
+    @property
+    def counts_against(self) -> bool:
+        """True where meeting it lowers the reward."""
+        return self.value < 0 or self.penalty > 0
 
     @classmethod
-    def from_json(cls, given: JSON, *, number: int) -> Criterion:
+    def from_json(cls, given: JSON, *, number: int, inside: bool = False) -> Criterion:
         """Read one criterion; its name is its kind and number where it has none.
 
+        Args:
+            given: the criterion as JSON.
+            number: its place in the rubric, from 1.
+            inside: it is part of a group.
         Raises:
             BadReference: it is none; says what is wrong.
         """
@@ -100,26 +144,94 @@ class Criterion:
         gate = given.get("gate", False)
         if not isinstance(gate, bool):
             raise BadReference(f"{name}: gate must be true or false; got {gate!r}.")
-        spec = given[kind]
+        if inside and (gate or kind == "group" or "penalty" in given):
+            raise BadReference(
+                f"{name}: a gate, a penalty or a group must not be inside a group. Put it beside the group."
+            )
+        spec, values = given[kind], _values(given, name)
+        if gate and (values.get("points", 0.0) < 0 or "penalty" in values):
+            raise BadReference(f"{name}: a gate must be met, and must not cost anything. Give it no penalty.")
         check_spec(kind, spec, name)
+        members, by = _members(spec, name) if kind == "group" else ((), "points")
+        if kind == "judged":
+            spec = Question.from_json(spec).to_json()
+        elif kind == "group":
+            spec = _group_json(members, by)
         return cls(
             name=name,
             kind=kind,
-            spec=Question.from_json(spec).to_json() if kind == "judged" else spec,
-            weight=_number(given.get("weight", 1.0), f"{name}: weight", low=0.0),
+            spec=spec,
+            weight=values.get("weight", 1.0),
+            points=values.get("points"),
+            penalty=values.get("penalty", 0.0),
             gate=gate,
             threshold=_number(given.get("threshold", 1.0), f"{name}: threshold", low=1e-9, high=1.0),
             fallback=_fallback(given.get("fallback"), kind, name),
+            tags=_tags(given.get("tags"), name),
+            members=members,
+            by=by,
         )
 
     def to_json(self) -> dict[str, JSON]:
         """The inverse of `from_json`."""
-        found: dict[str, JSON] = {"name": self.name, "weight": self.weight, self.kind: self.spec}
+        found: dict[str, JSON] = {"name": self.name}
+        if self.penalty:
+            found["penalty"] = self.penalty
+        elif self.points is not None:
+            found["points"] = self.points
+        else:
+            found["weight"] = self.weight
+        found[self.kind] = self.spec
         if self.gate:
             found |= {"gate": True, "threshold": self.threshold}
         if self.fallback is not None:
             found["fallback"] = {self.fallback.kind: self.fallback.spec}
+        if self.tags:
+            found["tags"] = [*self.tags]
         return found
+
+
+def _values(given: Mapping[str, JSON], name: str) -> dict[str, float]:
+    """Weight, points or penalty, whichever of them stands there."""
+    written = [value for value in VALUES if value in given]
+    if len(written) > 1:
+        raise BadReference(f"{name} must have one of {', '.join(VALUES)} at most; got {', '.join(written)}.")
+    if "weight" in given:
+        weight = given["weight"]
+        if isinstance(weight, int | float) and not isinstance(weight, bool) and weight < 0:
+            raise BadReference(
+                f"{name}: weight must be a number at least 0; got {weight!r}. A penalty is negative points."
+            )
+        return {"weight": _number(weight, f"{name}: weight", low=0.0)}
+    if "points" in given:
+        return {"points": _number(given["points"], f"{name}: points", low=-MOST_POINTS, high=MOST_POINTS)}
+    if "penalty" in given:
+        return {"penalty": _number(given["penalty"], f"{name}: penalty", low=1e-9)}
+    return {}
+
+
+def _tags(given: JSON, name: str) -> tuple[str, ...]:
+    listed = [] if given is None else given
+    if not is_list(listed) or not all(isinstance(tag, str) for tag in listed):
+        raise BadReference(f"{name}: tags must be a list of texts; got {str(given)[:80]}.")
+    return tuple(dict.fromkeys(str(tag) for tag in listed))
+
+
+def _members(spec: JSON, name: str) -> tuple[tuple[Criterion, ...], str]:
+    """The criteria of a group, and how their rewards become one."""
+    if not is_object(spec) or set(spec) - {"criteria", "by"}:
+        raise BadReference(f"{name}: group must be an object of criteria, by; got {str(spec)[:80]}.")
+    listed, by = spec.get("criteria"), spec.get("by", "points")
+    if not is_list(listed) or not 1 <= len(listed) <= MAX_CRITERIA:
+        raise BadReference(f"{name}: a group must have 1 to {MAX_CRITERIA} criteria; got {str(listed)[:80]}.")
+    if by not in BY:
+        raise BadReference(f"{name}: by must be one of {', '.join(BY)}; got {by!r}.")
+    members = tuple(Criterion.from_json(one, number=at, inside=True) for at, one in enumerate(listed, 1))
+    if by != "points" and any(is_object(one) and {*VALUES} & one.keys() for one in listed):
+        raise BadReference(f"{name}: criteria of a group by {by} must have no weight and no points: all count alike.")
+    _check_names(members)
+    _check_values(members, name)
+    return members, str(by)
 
 
 def _fallback(given: JSON, kind: str, name: str) -> Criterion | None:
@@ -164,6 +276,8 @@ def check_spec(kind: str, spec: JSON, name: str) -> None:
 
 
 UNITS = ("words", "characters", "lines")
+MOST_POINTS = 1e9
+"""Of a criterion, either way: sums of them stay exact enough."""
 
 
 def contains_spec(spec: JSON, name: str) -> dict[str, list[str]]:
@@ -210,13 +324,49 @@ def parse_rubric(given: JSON) -> tuple[Criterion, ...]:
     if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_CRITERIA:
         raise BadReference(f"a rubric must be a list of 1 to {MAX_CRITERIA} criteria; got {str(given)[:80]}.")
     found = tuple(Criterion.from_json(row, number=at) for at, row in enumerate(listed, 1))
-    names = [criterion.name for criterion in found]
-    twice = {name for name in names if names.count(name) > 1}
+    _check_names([*leaves(found), *(one for one in found if one.members)])
+    if len([*leaves(found)]) > MAX_CRITERIA:
+        raise BadReference(f"a rubric must have at most {MAX_CRITERIA} criteria, those of its groups included.")
+    _check_values(found, "the rubric")
+    return found
+
+
+def leaves(criteria: Sequence[Criterion]) -> Iterator[Criterion]:
+    """The criteria that are decided themselves: those of a group in its place, as GROUP/NAME."""
+    for one in criteria:
+        if one.members:
+            yield from (replace(member, name=f"{one.name}/{member.name}") for member in one.members)
+        else:
+            yield one
+
+
+def _group_json(members: Sequence[Criterion], by: str) -> JSON:
+    """A group as it is written; members that count alike have no value of their own."""
+    listed = [one.to_json() for one in members]
+    kept: list[JSON] = [
+        {key: held for key, held in one.items() if by == "points" or key not in VALUES} for one in listed
+    ]
+    return {"criteria": kept, "by": by}
+
+
+def _check_names(criteria: Sequence[Criterion]) -> None:
+    names = [criterion.name for criterion in criteria]
+    twice = {name for name, count in Counter(names).items() if count > 1}
     if twice:
         raise BadReference(f"criteria must have different names; {min(twice)!r} stands twice.")
-    if not any(criterion.weight for criterion in found) and not any(criterion.gate for criterion in found):
-        raise BadReference("a rubric must have a criterion of weight above 0, or a gate.")
-    return found
+
+
+def _check_values(criteria: Sequence[Criterion], name: str) -> None:
+    """Refuse what has no scale: the sum of the positive values is what is divided by."""
+    if any(criterion.value > 0 for criterion in criteria):
+        return
+    if any(criterion.value < 0 for criterion in criteria):
+        raise BadReference(
+            f"{name} must have a criterion of weight or points above 0: negative points are shares of their sum. For a"
+            " rubric of deductions alone give each a penalty."
+        )
+    if not any(criterion.gate or criterion.penalty for criterion in criteria):
+        raise BadReference(f"{name} must have a criterion of weight or points above 0, a gate or a penalty.")
 
 
 def rubric_json(criteria: Sequence[Criterion]) -> list[JSON]:
@@ -253,6 +403,7 @@ __all__ = [
     "RUBRIC_SCHEMA",
     "Criterion",
     "contains_spec",
+    "leaves",
     "load_rubric",
     "parse_rubric",
     "parse_rubric_text",

@@ -1,33 +1,40 @@
-"""`rubric`: criteria with weights and gates; every criterion's verdict, evidence and reason is kept."""
+"""`rubric`: criteria with weights, points, penalties and gates; each criterion's verdict and evidence is kept."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.compose import Composite, Part, part_from
 from verifiers.errors import BadOption, BadReference
+from verifiers.judge.questions import MAX_QUESTIONS, Question
 from verifiers.registry import get_verifier
 from verifiers.rubric.criteria import (
     RUBRIC_SCHEMA,
     Criterion,
+    leaves,
     load_rubric,
     parse_rubric,
     parse_rubric_text,
 )
+from verifiers.rubric.weighing import BACK, weigh
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
-VERSION = "1"
-BACK = " (fallback)"
-"""After the name of a criterion: its fall-back."""
-
+VERSION = "2"
+AGGREGATES = ("explicit", "implicit")
+OVERALL = "overall"
+"""Name of the one question of an implicit aggregate."""
 _MENU: JSON = [
     {"name": "dish", "contains": {"all": ["soup", "bread"], "ignore_case": True}, "weight": 2},
     {"name": "price", "regex": r"\b\d{1,4} (euros|€)"},
     {"name": "short", "length": {"unit": "words", "max": 12}, "gate": True, "weight": 0},
+]
+_POINTS: JSON = [
+    {"name": "dish", "contains": {"any": ["soup", "salad"], "ignore_case": True}, "points": 7},
+    {"name": "drink", "contains": {"any": ["tea", "juice"], "ignore_case": True}, "points": 3},
+    {"name": "shouts", "contains": "!", "points": -5},
 ]
 
 
@@ -45,16 +52,24 @@ class CriterionPart(Part):
 
 
 class Rubric(Composite):
-    """Weighted criteria, checked by program or judged by a model; reward in [0, 1].
+    """Criteria with weights or points, checked by program or judged by a model; reward in [0, 1] unless clip is false.
 
-    The reward is the weighted mean of the criteria's rewards, or 0 where a gate is shut. A criterion that could not be
-    decided makes the whole ungraded, unless a shut gate decides it all, or its fall-back does.
+    With r a criterion's reward and v its weight or points: sum(v r) / sum of the positive v, less the penalties that
+    are met, clipped to [0, 1], and 0 where a gate is shut. This is HealthBench's score of one answer
+    (openai/simple-evals, healthbench_eval.py, calculate_score at 9e2fafd), and equation 1 of Rubrics as Rewards
+    (arXiv:2507.17746) where no weight is negative. A criterion that could not be decided makes the whole ungraded,
+    unless a shut gate decides it all, or its fall-back does.
 
     Args:
         rubric: the criteria of every row, as a list or the path of a YAML or JSON file; None: the reference holds them.
         judge: what decides judged criteria: {"verifier": "judge", "options": {"url": ..., "model": ...}}, or any other
             verifier that takes a question for a reference.
         code: options of the code verifier.
+        criteria_per_call: judged criteria that one call of the judge answers; 1: a call each.
+        aggregate: explicit: the formula above. implicit: the judge is shown all criteria with their weights, and gives
+            one level from 0 to 9 for the whole; the reward is a ninth of it (RaR-Implicit of arXiv:2507.17746, whose
+            judge rates from 1 to 10; one digit is ours).
+        clip: False: the reward may leave [0, 1], and is then `scored`. HealthBench clips only the mean over prompts.
     """
 
     name = "rubric"
@@ -66,6 +81,9 @@ class Rubric(Composite):
         Example(completion="Soup, 9 euros.", reference=_MENU, outcome=Outcome.PARTIAL),
         Example(completion="Fish.", reference=_MENU, outcome=Outcome.INCORRECT),
         Example(completion="Soup, bread, 9 euros. " + "And more. " * 9, reference=_MENU, outcome=Outcome.INCORRECT),
+        Example(completion="Soup and tea.", reference=_POINTS),
+        Example(completion="Soup and tea!", reference=_POINTS, outcome=Outcome.PARTIAL),
+        Example(completion="Tea!", reference=_POINTS, outcome=Outcome.INCORRECT),
     )
 
     @classmethod
@@ -84,10 +102,23 @@ class Rubric(Composite):
         rubric: list[JSON] | str | None = None,
         judge: JSON = None,
         code: dict[str, JSON] | None = None,
+        criteria_per_call: int = 1,
+        aggregate: str = "explicit",
+        clip: bool = True,
     ) -> None:
         super().__init__(())
+        if not 1 <= criteria_per_call <= MAX_QUESTIONS:
+            raise BadOption(f"criteria_per_call must be from 1 to {MAX_QUESTIONS}; got {criteria_per_call}.")
+        if aggregate not in AGGREGATES:
+            raise BadOption(f"aggregate must be one of {', '.join(AGGREGATES)}; got {aggregate!r}.")
+        self._per_call, self._implicit, self._clip = criteria_per_call, aggregate == "implicit", clip
         self.grade_seconds = 600.0  # where all criteria are decided in one worker; each has its own limit in the pool
         self._judge = None if judge is None else part_from(judge, where="judge")
+        if self._per_call > 1 and self._judge and not getattr(self._judge.made, "checklists", False):
+            raise BadOption(
+                f"criteria_per_call must be 1: this judge answers one question a call; got {criteria_per_call}."
+                " Use judge, or judge-model with engine vllm."
+            )
         self._code: dict[str, JSON] = dict(code or {})
         self._made: dict[str, Verifier] = {}
         self._criteria: tuple[Criterion, ...] | None = None
@@ -121,10 +152,29 @@ class Rubric(Composite):
         return self._parts(self.criteria_of(row.reference))
 
     def _parts(self, criteria: Sequence[Criterion]) -> list[Part]:
-        parts = [self._part(criterion, criterion.name) for criterion in criteria]
-        return parts + [
-            self._part(criterion.fallback, criterion.name + BACK) for criterion in criteria if criterion.fallback
-        ]
+        """A part for each criterion or checklist that is decided, and one for each fall-back."""
+        if self._implicit:
+            return [self._judged_part(OVERALL, overall_question(criteria))]
+        listed = [*leaves(criteria)]
+        parts: list[Part] = []
+        for chunk in self._chunks(listed):
+            if len(chunk) > 1:
+                parts.append(self._judged_part(_chunk_name(chunk), {"questions": [one.spec for one in chunk]}))
+            else:
+                parts.append(self._part(chunk[0], chunk[0].name))
+        return parts + [self._part(one.fallback, one.name + BACK) for one in listed if one.fallback]
+
+    def _chunks(self, listed: Sequence[Criterion]) -> Iterator[Sequence[Criterion]]:
+        """Criteria that are decided together: judged ones, `criteria_per_call` at a time; others alone."""
+        judged = [one for one in listed if one.kind == "judged"]
+        for one in listed:
+            if one.kind != "judged":
+                yield [one]
+        for at in range(0, len(judged), self._per_call):
+            yield judged[at : at + self._per_call]
+
+    def _judged_part(self, name: str, given: JSON) -> Part:
+        return self._part(Criterion(name=name, kind="judged", spec=given), name)
 
     def _part(self, criterion: Criterion, name: str) -> Part:
         verifier, given = "criterion", criterion.spec
@@ -179,57 +229,65 @@ class Rubric(Composite):
         return [self.combine_row(row, verdicts) for row, verdicts in zip(rows, found, strict=True)]
 
     def combine_row(self, row: GradingRow, verdicts: Mapping[str, Verdict]) -> Verdict:
-        return replace(weigh(self.criteria_of(row.reference), verdicts), version=self.version)
+        criteria = self.criteria_of(row.reference)
+        if self._implicit:
+            said = verdicts[OVERALL]
+            components = {} if said.reward is None else {OVERALL: said.reward}
+            return replace(said, version=self.version, components=components)
+        apart = dict(verdicts)
+        for chunk in self._chunks([*leaves(criteria)]):
+            if len(chunk) > 1:
+                apart |= taken_apart(chunk, apart.pop(_chunk_name(chunk)))
+        return replace(weigh(criteria, apart, clip=self._clip), version=self.version)
 
 
-def weigh(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict]) -> Verdict:
-    """The verdict of a rubric from those of its criteria, by name."""
-    chosen = {criterion.name: _deciding(criterion, verdicts) for criterion in criteria}
-    shut = [c for c in criteria if c.gate and _is_below(chosen[c.name].reward, c.threshold)]
-    fault = next((c for c in criteria if not chosen[c.name].graded), None)
-    total = math.fsum(criterion.weight for criterion in criteria)
-    if shut:
-        joined = fixed(Outcome.INCORRECT, f"must-have {shut[0].name} is not met: {chosen[shut[0].name].reason}")
-    elif fault is not None:
-        joined = fixed(chosen[fault.name].outcome, f"{fault.name}: {chosen[fault.name].reason}")
-    elif not total:  # gates alone, all of them open
-        joined = fixed(Outcome.CORRECT, "every must-have is met")
-    else:
-        mean = math.fsum(c.weight * (chosen[c.name].reward or 0.0) for c in criteria) / total
-        worst = min(criteria, key=lambda c: (chosen[c.name].reward or 0.0, -c.weight))
-        reason = f"{worst.name}: {chosen[worst.name].reason}" if mean < 1 else "every criterion is met"
-        joined = graded(min(1.0, max(0.0, round(mean, 9))), reason)
-    kept: dict[str, JSON] = {
-        c.name: {
-            "weight": c.weight,
-            "gate": c.gate,
-            "reward": chosen[c.name].reward,
-            "outcome": str(chosen[c.name].outcome),
-            "verifier": chosen[c.name].verifier,
-            **chosen[c.name].detail,
-        }
-        for c in criteria
-    }
-    return replace(
-        joined,
-        answer=next((verdict.answer for verdict in chosen.values() if verdict.answer is not None), None),
-        detail={**joined.detail, "criteria": kept},
-        seconds=math.fsum(verdict.seconds for verdict in verdicts.values()),
-        components={name: verdict.reward for name, verdict in chosen.items() if verdict.reward is not None},
+def _chunk_name(chunk: Sequence[Criterion]) -> str:
+    return f"{chunk[0].name} to {chunk[-1].name} (checklist)"
+
+
+def taken_apart(criteria: Sequence[Criterion], said: Verdict) -> dict[str, Verdict]:
+    """The verdict of each criterion of a checklist, by name; a verdict on the whole alone is that of each."""
+    answers, share = said.detail.get("answers"), said.seconds / len(criteria)
+    if not isinstance(answers, list) or len(answers) != len(criteria):
+        return {one.name: replace(said, seconds=share) for one in criteria}
+    found: dict[str, Verdict] = {}
+    for one, answer in zip(criteria, answers, strict=True):
+        detail = dict(answer) if isinstance(answer, dict) else {}
+        reward, reason = detail.pop("reward", 0.0), detail.pop("reason", "")
+        verdict = graded(float(str(reward)), str(reason))
+        found[one.name] = replace(verdict, detail={**verdict.detail, **detail}, verifier=said.verifier)
+    first, called = criteria[0].name, {key: said.detail[key] for key in ("tokens", "cost") if key in said.detail}
+    found[first] = replace(found[first], detail={**found[first].detail, **called})  # of the call, counted once
+    return {name: replace(verdict, seconds=share) for name, verdict in found.items()}
+
+
+def overall_question(criteria: Sequence[Criterion]) -> JSON:
+    """One question for a whole rubric, in ten levels.
+
+    Raises:
+        BadReference: it holds what no judge decides, or what only the formula can count.
+    """
+    for one in criteria:
+        if one.kind != "judged" or one.gate or one.penalty or one.fallback:
+            raise BadReference(
+                f"{one.name}: with aggregate implicit every criterion must be judged, without gate, penalty or"
+                " fallback. Set aggregate to explicit."
+            )
+    listed = [f"{at}. (weight {one.value:g}) {_text_of(one.spec)}" for at, one in enumerate(criteria, 1)]
+    question = (
+        "How well does the completion meet this rubric as a whole? Each point counts by its weight. A point of negative"
+        " weight names a fault: a completion that has the fault gets a lower level.\n" + "\n".join(listed)
     )
+    said = {0: "It meets nothing of the rubric.", 9: "It meets all of the rubric and has none of the faults."}
+    levels: list[JSON] = [
+        {"level": level, "description": said.get(level, f"It meets about {level} ninths of the rubric by weight.")}
+        for level in range(10)
+    ]
+    return {"question": question, "levels": levels}
 
 
-def _deciding(criterion: Criterion, verdicts: Mapping[str, Verdict]) -> Verdict:
-    """The criterion's verdict, or that of its fall-back where the judge gave none."""
-    verdict = verdicts[criterion.name]
-    if verdict.outcome is not Outcome.VERIFIER_ERROR or criterion.fallback is None:
-        return verdict
-    instead = verdicts[criterion.name + BACK]
-    return replace(instead, detail={**instead.detail, "instead_of": verdict.reason})
-
-
-def _is_below(reward: float | None, threshold: float) -> bool:
-    return reward is not None and reward < threshold
+def _text_of(spec: JSON) -> str:
+    return Question.from_json(spec).question
 
 
 def _as_option(rubric: list[JSON]) -> tuple[Criterion, ...]:
@@ -239,4 +297,4 @@ def _as_option(rubric: list[JSON]) -> tuple[Criterion, ...]:
         raise BadOption(f"rubric: {error}") from error
 
 
-__all__ = ["CriterionPart", "Rubric", "weigh"]
+__all__ = ["CriterionPart", "Rubric", "overall_question", "taken_apart"]

@@ -130,6 +130,36 @@ def level(body: Body, at: int, *, evidence: str = "", reason: str = "because", c
     return Sent(content=chat(json.dumps(said | {"level": at})))
 
 
+def statements(body: Body) -> list[str]:
+    """The statements or questions that are asked, in order."""
+    return re.findall(
+        r"^(?:The statement|The criterion|Statement \d+|Criterion \d+): (.*)$", said_to(body), re.MULTILINE
+    )
+
+
+def is_checklist(body: Body) -> bool:
+    """True if several answers are wanted in one reply."""
+    return '"level_N"' in said_to(body)
+
+
+def checklist(body: Body, levels: Sequence[int], *, check: str | None = None) -> Sent:
+    """A well-formed reply to a checklist."""
+    said: dict[str, Any] = {"check": check or check_word(body)}
+    for number, at in enumerate(levels, 1):
+        said |= {f"evidence_{number}": "", f"reason_{number}": f"because {number}", f"level_{number}": at}
+    return Sent(content=chat(json.dumps(said)))
+
+
+def by_statement(met: Callable[[str], bool]) -> Callable[[Body, int], Sent]:
+    """A judge that says of each statement what `met` says, one by one or in a checklist."""
+
+    def script(body: Body, number: int) -> Sent:
+        levels = [int(met(one)) for one in statements(body)]
+        return checklist(body, levels) if is_checklist(body) else level(body, levels[0])
+
+    return script
+
+
 def better(body: Body, which: int) -> Sent:
     """Return a well-formed comparison."""
     said = {"check": check_word(body), "evidence": "", "reason": "because", "better": which}

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from reasoner.config.load import load_config, resolve, shipped_configs
 from reasoner.config.sections import ModelSection, ScratchConfig
+from reasoner.graders import judge_model
 from reasoner.graders.judge_model import JudgeModel, continuation, prompt_text
 from reasoner.model.load import load_model
 from reasoner.stages.checks import check_run
 from reasoner.stages.pipeline import run_pipeline
 from verifiers import BadOption, GradingRow, Outcome, get_verifier
+from verifiers.judge.chat import ChatRequest, Reply
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.prompts import grading_prompt
 from verifiers.judge.questions import Question
@@ -139,3 +144,90 @@ def test_a_reward_that_cannot_be_made_is_found_before_anything_is_trained(tmp_pa
     with pytest.raises(BadOption, match="a level must be an object of"):
         run_pipeline(config, resume=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_stops_the_judge_before_it_is_exceeded(folder: str, tmp_path: Path) -> None:
+    model = taught(folder, tmp_path / "taught")
+    free = JudgeModel(model=model, cache="")
+    tokens = free.verify_batch(rows(1))[0].detail["tokens"]
+    assert isinstance(tokens, int)
+    judge = JudgeModel(model=model, cache=str(tmp_path / "c"), token_budget=2 * tokens + tokens // 2)
+    found = judge.verify_batch(rows(4))
+    assert [verdict.graded for verdict in found] == [True, True, False, False]
+    assert "budget" in found[2].reason
+    assert judge.usage.prompt_tokens + judge.usage.completion_tokens <= 2 * tokens + tokens // 2
+    assert judge.verify_batch(rows(2))[1].graded  # from the cache, which costs nothing
+    with pytest.raises(BadOption, match="token_budget must be >= 1"):
+        JudgeModel(model=model, token_budget=0)
+
+
+def test_levels_in_both_orders_are_averaged(folder: str, tmp_path: Path) -> None:
+    model = taught(folder, tmp_path / "taught")
+    question = Question.from_json(QUESTION)
+    (both,) = JudgeModel(model=model, cache="", orders=2).verify_batch(rows(1))
+    (once,) = JudgeModel(model=model, cache="").verify_batch(rows(1))
+    assert both.detail["levels"] is not None
+    assert both.detail["tokens"] == 2 * once.detail["tokens"]  # type: ignore[operator]
+    rising, falling = (
+        grading_prompt(question=question, completion="c", prompt=None, canary=False, reverse=reverse).turns[1].content
+        for reverse in (False, True)
+    )
+    assert rising.index("1: level 1") < rising.index("3: level 3")
+    assert falling.index("3: level 3") < falling.index("1: level 1")
+
+
+def test_one_forward_pass_answers_no_checklist(folder: str, tmp_path: Path) -> None:
+    options = {"model": folder, "cache": ""}
+    with pytest.raises(BadOption, match="criteria_per_call must be 1"):
+        get_verifier("rubric", judge={"verifier": "judge-model", "options": options}, criteria_per_call=2)
+    judge = JudgeModel(model=folder, cache="")
+    verdict = judge.verify(completion="a", reference={"questions": ["q", "r"]})
+    assert verdict.outcome is Outcome.BAD_REFERENCE
+
+
+class WritingEngine:
+    """Stands in for vLLM: answers every request with the text that a test gives it, and notes how many came at once."""
+
+    max_model_len = 4096
+
+    def __init__(self, **_: object) -> None:
+        self.batches: list[int] = []
+
+    def generate_json(self, rows: Sequence[tuple[list[int], ChatRequest]]) -> list[Reply]:
+        self.batches.append(len(rows))
+        replies: list[Reply] = []
+        for ids, request in rows:
+            choices = {key: held["enum"][-1] for key, held in request.schema["properties"].items() if "enum" in held}  # type: ignore[union-attr, index, operator]
+            check = re.findall(r'"check": the word (\S+)', request.turns[-1].content)[-1].rstrip(".")
+            texts = {key: "" for key in request.schema["properties"] if key not in choices}  # type: ignore[union-attr]
+            replies.append(Reply(json.dumps({**texts, **choices, "check": check}), "stop", len(ids), 10))
+        return replies
+
+
+def test_a_budget_cuts_a_batch_of_written_replies_into_what_fits(
+    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(judge_model, "VllmEngine", WritingEngine)
+    options: dict[str, Any] = {"model": folder, "engine": "vllm", "max_tokens": 200, "cache": str(tmp_path / "a")}
+    free = JudgeModel(**options)
+    spent = free.verify_batch(rows(1))[0].detail["tokens"]  # of one call, 10 of the reply among them
+    assert isinstance(spent, int)
+    budget = 2 * (spent + 190) + spent  # two at once by what they may take, and more by what they took
+    judge = JudgeModel(**{**options, "cache": str(tmp_path / "b")}, token_budget=budget)
+    found = judge.verify_batch(rows(6))
+    assert judge.asker.backend._engine.batches[:2] == [2, 1]  # type: ignore[attr-defined]
+    graded = [verdict.graded for verdict in found]
+    assert graded == sorted(graded, reverse=True)
+    assert 3 <= sum(graded) < 6
+    assert judge.usage.prompt_tokens + judge.usage.completion_tokens <= budget
+    assert all("budget" in verdict.reason for verdict in found if not verdict.graded)
+
+
+def test_a_model_that_writes_answers_a_checklist(folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(judge_model, "VllmEngine", WritingEngine)
+    judge = {"verifier": "judge-model", "options": {"model": folder, "engine": "vllm", "cache": str(tmp_path / "c")}}
+    rubric = get_verifier("rubric", judge=judge, criteria_per_call=4)
+    criteria = [{"name": "a", "judged": "q1", "points": 3}, {"name": "b", "judged": {"statement": "s"}, "points": -1}]
+    verdict = rubric.verify(completion="Good day.", reference=criteria)  # type: ignore[arg-type]
+    assert verdict.reward == pytest.approx(2 / 3)
+    assert verdict.components == {"a": 1.0, "b": 1.0}

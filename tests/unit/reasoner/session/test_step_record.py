@@ -59,6 +59,7 @@ def session_of(run: Run, shown: list[int] | None = None) -> Session:
             run=run,
             producer=SimpleNamespace(problems=SimpleNamespace(epochs=1.25)),
             difficulty=("a", "b"),
+            pool=SimpleNamespace(made_here=[]),
             policy=SimpleNamespace(version=7),
             display=SimpleNamespace(step=lambda step, metrics: (shown if shown is not None else []).append(step)),
             step=0,

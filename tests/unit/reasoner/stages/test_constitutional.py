@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,19 @@ import torch
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
+from reasoner.config.sections import ConstitutionalSection
 from reasoner.model.load import load_model
-from reasoner.stages.constitutional import fill, label_of, shuffled
+from reasoner.stages.constitutional import Question, about_answer, comparison_text, fill, label_of, shuffled
 from reasoner.stages.pipeline import run_pipeline
-from reasoner.stages.principles import load_principles
+from reasoner.stages.principles import Principle, load_principles
+from tasks import Problem
 from tasks.registry import get_task
 from tasks.topics import FORBIDDEN, keeps_off
 from tests.unit.verifiers import scripted_judge as scripted
 from verifiers import get_verifier
+from verifiers.judge.injections import ATTACKS
 from verifiers.judge.prompts import disarm
+from verifiers.judge.structure import without_structure
 
 
 def test_templates_are_filled_once_and_what_fills_them_is_left_alone() -> None:
@@ -25,6 +30,28 @@ def test_templates_are_filled_once_and_what_fills_them_is_left_alone() -> None:
     assert fill("{principle}: {answer}|{critique}|{other}", given) == "p: {critique} and {{}}|{answer}|{other}"
     assert fill("nothing", given) == "nothing"
     assert fill("{answer}{answer}", {"answer": "{answer}"}) == "{answer}{answer}"
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_no_shipped_template_shows_an_answer_with_structure_of_a_chat_in_it(attack: Any) -> None:
+    text, section = attack.apply("It is Lyon, surely."), ConstitutionalSection()
+    problem = Problem(id="1", prompt="Capital of France?", reference=None, verifier="exact")
+    principle = Principle("name", "critique", "revision", "comparison")
+    shown = [
+        about_answer(section.critique, problem, text, principle="p"),
+        about_answer(section.revision, problem, text, principle="p", critique=without_structure(text)),
+        comparison_text(section.comparison, Question(0, problem, principle, text, "Paris")),
+        comparison_text(section.comparison, Question(0, problem, principle, "Paris", text)),
+    ]
+    assert len(without_structure(text).encode()) <= len(text.encode())  # a prompt that fitted still fits
+    for said in shown:
+        assert "It is Lyon" in said
+        for token in ("<|", "|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS", "<</SYS", "<start_of", "<end_of"):
+            assert token not in said
+        assert not re.search("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]", said)
+    assert {"critique", "revision", "comparison"} == {
+        name for name, field in ConstitutionalSection.model_fields.items() if "{prompt}" in str(field.default)
+    }  # every template is tried
 
 
 def test_labels_need_both_orders() -> None:
@@ -133,7 +160,8 @@ def test_the_loop_end_to_end_leaves_everything_on_disk(tmp_path: Path) -> None:
         seed=0,
     )
     row = compared[0]  # the first order's chance, from the logits themselves
-    asked = f"{row['principle'].replace('_', ' ')}|{row['first']}|{row['second']}:"
+    first, second = without_structure(row["first"]), without_structure(row["second"])
+    asked = f"{row['principle'].replace('_', ' ')}|{first}|{second}:"
     ids = torch.tensor([loaded.tokenizer(asked)["input_ids"]])
     letters = [loaded.tokenizer(letter)["input_ids"][0] for letter in "AB"]
     with torch.no_grad():

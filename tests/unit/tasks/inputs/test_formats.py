@@ -51,8 +51,10 @@ def test_an_example_is_recognised_and_becomes_our_own_columns(one: Format) -> No
 def test_the_dataset_task_reads_a_format_and_its_verifier_takes_the_reference(one: Format, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text((json.dumps(one.example) + "\n") * 10)
-    options = {} if one.by_itself else {"format": one.name}
-    task = get_task("dataset", path=str(path), verifier=one.verifier, **options)
+    options: dict[str, object] = {} if one.by_itself else {"format": one.name}
+    if one.verifier_options:
+        options["verifier_options"] = dict(one.verifier_options)
+    task = get_task("dataset", path=str(path), verifier=one.verifier, **options)  # type: ignore[arg-type]
     problems = task.problems("train")
     assert unusable(problems[:1], Verifiers()) == {}
     assert [one.name in note for note in task.notes] == [True] * bool(one.by_itself)
@@ -90,6 +92,28 @@ def test_the_dataset_task_reads_a_format_and_its_verifier_takes_the_reference(on
         ("problems", {"prompt": CHAT[:1], "reward_model": {"ground_truth": '{"inputs": ["1"]}'}}, None),
         ("problems", {"prompt": CHAT[:1], "reward_model": {"style": "rule"}}, None),
         ("problems", {"instruction": "a", "output": "b"}, None),
+        ("problems", {"prompt": "p", "rubrics": [{"criterion": "c", "points": 1}]}, "healthbench"),
+        ("problems", {"prompt": "p", "rubrics": '[{"criterion": "c", "points": -2}]'}, "healthbench"),
+        ("problems", {"prompt": CHAT[:1], "rubrics": [{"criterion": "c", "weight": 2}]}, "healthbench"),
+        ("problems", {"prompt": "p", "rubrics": [{"criterion": "c"}]}, None),
+        ("problems", {"prompt": "p", "rubrics": [{"criterion": "c", "points": True}]}, None),
+        ("problems", {"prompt": "p", "rubrics": [{"criterion": " ", "points": 1}]}, None),
+        ("problems", {"prompt": "p", "rubrics": ["c"]}, None),
+        ("problems", {"prompt": "p", "rubrics": []}, None),
+        ("problems", {"prompt": "p", "rubrics": "[{"}, None),
+        ("problems", {"prompt": "p", "reference": "1", "rubrics": [{"criterion": "c", "points": 1}]}, "reasoner"),
+        (
+            "problems",
+            {"question": "q", "rubric": [{"title": "t", "description": "d", "weight": 5}]},
+            "reference_rubric",
+        ),
+        (
+            "problems",
+            {"question": "q", "reference_answer": "a", "rubric": [{"description": "d", "weight": -1}]},
+            "reference_rubric",
+        ),
+        ("problems", {"question": "q", "reference_answer": "a", "rubric": "be kind"}, "qa"),
+        ("problems", {"question": "q", "reference_answer": "a", "rubric": [{"description": "d"}]}, "qa"),
         ("demonstrations", {"messages": FROM}, "sharegpt"),
         ("demonstrations", {"prompt": "a", "completion": "b", "label": False}, "kto"),
         ("demonstrations", {"prompt": "a", "chosen": "b", "rejected": "c"}, None),
@@ -115,6 +139,29 @@ def test_rows_that_look_alike_are_told_apart(use: Use, row: dict[str, object], e
         ("problems", "sharegpt", {"conversations": FROM[1:], "answer": "42"}, "has no prompt"),
         ("problems", "messages", {"messages": CHAT}, "no value in column 'reference'"),
         ("problems", "verl", {"prompt": CHAT[:1], "reward_model": {}}, "reward_model.ground_truth"),
+        ("problems", "healthbench", {"prompt": "p", "rubrics": {}}, "must be a list of criteria"),
+        ("problems", "healthbench", {"prompt": "p", "rubrics": ["c"]}, "must be a list of objects"),
+        ("problems", "healthbench", {"prompt": "p", "rubrics": [{"points": 1}]}, "criterion 1 has no text"),
+        (
+            "problems",
+            "healthbench",
+            {"prompt": "p", "rubrics": [{"criterion": "c", "points": "5"}]},
+            "must have a number",
+        ),
+        (
+            "problems",
+            "healthbench",
+            {"prompt": "p", "rubrics": [{"criterion": "c", "points": 5, "tags": [[]]}]},
+            "tags must be a list of texts",
+        ),
+        (
+            "problems",
+            "healthbench",
+            {"prompt": CHAT[1:], "rubrics": [{"criterion": "c", "points": 5}]},
+            "has no prompt",
+        ),
+        ("problems", "reference_rubric", {"question": "q", "rubric": [{"weight": 1}]}, "criterion 1 has no text"),
+        ("problems", "reference_rubric", {"rubric": [{"description": "d", "weight": 1}]}, "column 'question'"),
         ("problems", "gsm8k", {"question": "q", "answer": "no mark"}, "must end in ####"),
         ("problems", "mcq", {"question": "q", "choices": ["a", "b"], "answer": 5}, "which of its 2 choices is right"),
         ("problems", "mcq", {"question": "q", "answer": "B"}, "has no choices"),

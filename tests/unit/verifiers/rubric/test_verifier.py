@@ -78,13 +78,13 @@ def test_weights_gates_and_components_by_hand() -> None:
 @pytest.mark.parametrize(
     ("rubric", "said"),
     [
-        ([], "1 to 100"),
+        ([], "1 to 1000"),
         ([{"contains": "a", "regex": "b"}], "exactly one"),
         ([{"weight": 1}], "exactly one"),
         ([{"contain": "a"}], "unknown key 'contain'"),
         ([{"regex": "("}], "regular expression"),
         ([{"contains": "a", "weight": -1}], "weight"),
-        ([{"contains": "a", "weight": 0}], "weight above 0"),
+        ([{"contains": "a", "weight": 0}], "weight or points above 0"),
         ([{"contains": "a", "name": "n"}, {"contains": "b", "name": "n"}], "stands twice"),
         ([{"length": {}}], "min or max"),
         ([{"contains": "a", "fallback": {"regex": "b"}}], "judged"),
