@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 
 from tasks import TaskError
-from tasks.instruction_prompts import KINDS, WRITABLE
+from tasks.base import Problem
+from tasks.instruction_prompts import KINDS, TOPICS, WRITABLE
 from tasks.registry import get_task
 from tasks.validate import Verifiers, unusable, validate_task
-from verifiers import get_verifier
+from verifiers import JSON, Verifier, get_verifier
 from verifiers.instructions.verifier import CHECKS
 
+ROOT = Path(__file__).parents[3]
 TINY = {"kinds": [*WRITABLE], "largest": 6, "train_size": 300, "test_size": 30}
 
 
@@ -71,3 +78,50 @@ def test_a_perfect_writer_follows_everything_and_a_careless_one_part_of_it() -> 
 def test_options_that_cannot_be_used(options: dict[str, object], said: str) -> None:
     with pytest.raises(TaskError, match=said):
         get_task("instructions", **options)  # type: ignore[arg-type]
+
+
+def test_no_fixed_text_follows_much_more_than_half_of_the_tiny_requests() -> None:
+    """What `instructions_tiny` has to beat: one text for every request, whatever it asks for."""
+    problems, verifier = tiny_requests(), tiny_verifier()
+    texts = [
+        mark + comma.join(["owl"] * count) + mark
+        for mark in ('"', "")
+        for comma in (" ", ", ")
+        for count in range(1, 9)
+    ]
+    best = max(
+        sum(verifier.verify(completion=text, reference=problem.reference).right for problem in problems)
+        for text in texts
+    )
+    assert 0.5 < best / len(problems) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ('"owl, fox"', True),
+        ('"owl"', True),
+        ('"owl fox', False),
+        ('"owl coa"""""', False),  # what training without the pattern comes to: marks up to the limit of tokens
+        ('"owlfox"', False),
+        ('""', False),
+    ],
+)
+def test_instructions_tiny_accepts_names_of_animals_alone(text: str, right: bool) -> None:
+    reference: JSON = {"instruction_id_list": ["startend:quotation"], "kwargs": [{}]}
+    assert tiny_verifier().verify(completion=text, reference=reference).right is right
+    for topic in TOPICS:
+        assert tiny_verifier().verify(completion=f'"{topic}"', reference=reference).right
+
+
+def tiny_config() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "configs" / "instructions_tiny.yaml").read_text())["task"]
+
+
+def tiny_requests() -> Sequence[Problem]:
+    return get_task("instructions", **tiny_config()["options"]).problems("test")
+
+
+def tiny_verifier() -> Verifier:
+    given = tiny_config()["verifier"]
+    return get_verifier(given["name"], **given["options"])
