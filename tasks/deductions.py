@@ -24,8 +24,8 @@ class Deductions(Task):
     Args:
         steps: largest number of rules that a proof needs; the smallest is one.
         distractors: number of rules that are not needed.
-        demonstrations: steps (each rule comes just before the line that uses it) or mixed (in about one of two, all
-            rules come first, and the lines that use them must cite their numbers).
+        demonstrations: perfect (each rule comes just before the line that uses it) or careless (a prover leaves out each
+            rule half of the time, so that the line that uses it does not follow).
         train_size: problems of the training split.
         test_size: problems of the test split.
         seed: seed of the random draw.
@@ -40,7 +40,7 @@ class Deductions(Task):
         *,
         steps: int = 3,
         distractors: int = 2,
-        demonstrations: str = "steps",
+        demonstrations: str = "perfect",
         train_size: int = 20_000,
         test_size: int = 1_000,
         seed: int = 0,
@@ -49,9 +49,10 @@ class Deductions(Task):
             raise TaskError(f"steps must be between 1 and 8; got {steps}.")
         if not 0 <= distractors <= 8:
             raise TaskError(f"distractors must be between 0 and 8; got {distractors}.")
-        if demonstrations not in ("steps", "mixed"):
-            raise TaskError(f"demonstrations must be steps or mixed; got {demonstrations!r}.")
-        self._steps, self._distractors, self._mixed, self._seed = steps, distractors, demonstrations == "mixed", seed
+        if demonstrations not in ("perfect", "careless"):
+            raise TaskError(f"demonstrations must be perfect or careless; got {demonstrations!r}.")
+        self._steps, self._distractors, self._seed = steps, distractors, seed
+        self._left_out = 0.5 if demonstrations == "careless" else 0.0
         self._sizes = {"train": train_size, "test": test_size}
 
     def problems(self, split: str) -> Sequence[Problem]:
@@ -71,14 +72,14 @@ class Deductions(Task):
         premises = [chain[0], *rules, *beside]
         source.shuffle(premises)
         shown = ", ".join(premises)
-        first = self._mixed and source.random() < 0.5
+        kept = [source.random() >= self._left_out for _ in rules]
         return Problem(
             id=f"deductions/{shown}/{chain[-1]}",
             prompt=f"{shown} |- {chain[-1]}\n",
             reference={"kind": "proof", "premises": [*premises], "goal": chain[-1]},
             verifier="logic",
             difficulty=(steps - 1) / max(1, self._steps - 1),
-            demonstration=_rules_first(chain, rules) if first else _step_by_step(chain, rules),
+            demonstration=prove(chain, kept),
             task=self.name,
         )
 
@@ -88,17 +89,28 @@ def _problems(task: Deductions, split: str) -> Sequence[Problem]:
     return task.draw(split)
 
 
-def _step_by_step(chain: Sequence[str], rules: Sequence[str]) -> str:
+def prove(chain: Sequence[str], kept: Sequence[bool]) -> str:
+    """Prove the last name of a chain from the first, one step for each name between.
+
+    Args:
+        chain: names; of any two neighbours the first implies the second.
+        kept: for each step, False leaves its rule out, and the line that uses it does not follow.
+
+    Example:
+        >>> print(prove("abc", [True, False]))
+        1.a;pr
+        2.a->b;pr
+        3.b;mp 1,2
+        4.c;mp 3
+    """
     lines = [f"1.{chain[0]};pr"]
-    for at, (rule, name) in enumerate(zip(rules, chain[1:], strict=True)):
-        lines += [f"{2 * at + 2}.{rule};pr", f"{2 * at + 3}.{name};mp {2 * at + 1},{2 * at + 2}"]
-    return "\n".join(lines)
-
-
-def _rules_first(chain: Sequence[str], rules: Sequence[str]) -> str:
-    lines = [f"{at}.{premise};pr" for at, premise in enumerate([chain[0], *rules], start=1)]
-    known = 1
-    for at, name in enumerate(chain[1:], start=2):
-        lines.append(f"{len(lines) + 1}.{name};mp {known},{at}")
+    for (before, after), named in zip(itertools.pairwise(chain), kept, strict=True):
         known = len(lines)
+        if named:
+            lines.append(f"{known + 1}.{before}->{after};pr")
+        cited = f"{known},{known + 1}" if named else f"{known}"
+        lines.append(f"{len(lines) + 1}.{after};mp {cited}")
     return "\n".join(lines)
+
+
+__all__ = ["Deductions", "prove"]
