@@ -24,8 +24,8 @@ class Deductions(Task):
     Args:
         steps: largest number of rules that a proof needs; the smallest is one.
         distractors: number of rules that are not needed.
-        demonstrations: perfect (each rule comes just before the line that uses it) or careless (a prover leaves out each
-            rule half of the time, so that the line that uses it does not follow).
+        demonstrations: perfect (each rule comes just before the line that uses it) or careless (a prover leaves out
+            each rule half of the time, so that the line that uses it does not follow).
         train_size: problems of the training split.
         test_size: problems of the test split.
         seed: seed of the random draw.
