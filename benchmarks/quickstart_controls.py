@@ -87,7 +87,8 @@ def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
         folder = base / name
         # the first stage is not run again: it is marked as done, and the second stage starts from its model
         (folder / "0-sft").mkdir(parents=True, exist_ok=True)
-        (folder / "0-sft" / "done.json").write_text((sft / "done.json").read_text())
+        for file in ("done.json", "config.yaml"):
+            (folder / "0-sft" / file).write_text((sft / file).read_text())
         train(folder, "--resume", *common, *overrides)
         found[name] = figures(folder / ("1-sft" if name == "more-sft" else "1-grpo"))
     return found
