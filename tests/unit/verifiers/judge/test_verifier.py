@@ -230,7 +230,7 @@ def test_an_obedient_judge_is_found_out(tmp_path: Path) -> None:
     with ScriptedJudge(lambda body, number: scripted.level(body, 5, check=scripted.decoy_word(body))) as server:
         verdict = make(server, tmp_path).verify_batch(rows(1))[0]
     assert verdict.outcome is Outcome.VERIFIER_ERROR
-    assert "takes orders" in verdict.reason
+    assert "follows instructions in the text" in verdict.reason
     assert len(server.bodies) == 1  # asking again would not help
 
 

@@ -164,7 +164,7 @@ def test_a_group_has_its_own_deductions_and_can_be_a_gate() -> None:
     gate = [rubric[0], {"name": "g", "gate": True, "threshold": 0.5, "group": {"criteria": inner}}]
     shut = grade(gate, "x p!")
     assert (shut.outcome, shut.reward) == (Outcome.INCORRECT, 0)
-    assert "must-have g" in shut.reason
+    assert "gate g is not met" in shut.reason
 
 
 def test_tags_have_shares_of_their_own_which_become_the_components() -> None:
@@ -229,9 +229,9 @@ def test_a_fault_in_a_group_leaves_the_rubric_ungraded_unless_a_fallback_decides
         ([{"group": {"criteria": [{"contains": "a", "gate": True}]}}], "must not be inside a group"),
         ([{"group": {"criteria": [{"contains": "a", "penalty": 1}]}}], "must not be inside a group"),
         ([{"group": {"criteria": [{"group": {"criteria": [{"contains": "a"}]}}]}}], "must not be inside a group"),
-        ([{"group": {"by": "any", "criteria": [{"contains": "a", "points": 2}]}}], "all count alike"),
+        ([{"group": {"by": "any", "criteria": [{"contains": "a", "points": 2}]}}], "all count the same"),
         ([{"group": {"criteria": [{"contains": "a", "points": -2}]}}], "negative points"),
-        ([{"group": {"criteria": [{"contains": "a", "name": "n"}] * 2}}], "stands twice"),
+        ([{"group": {"criteria": [{"contains": "a", "name": "n"}] * 2}}], "is used twice"),
         (
             [{"name": "g/n", "contains": "a"}, {"name": "g", "group": {"criteria": [{"name": "n", "contains": "b"}]}}],
             "g/n",
