@@ -113,7 +113,7 @@ class ModelJudge(Verifier):
                 f"repeats, max_tokens and max_characters must be >= 1; got {repeats}, {max_tokens}, {max_characters}."
             )
         if orders not in (1, 2):
-            raise BadOption(f"orders must be 1 (rising levels) or 2 (rising, then falling); got {orders}.")
+            raise BadOption(f"orders must be 1 or 2: rising levels, or rising and falling; got {orders}.")
         if not 0 <= temperature <= 2 or (repeats > 1 and temperature == 0):
             raise BadOption(
                 f"temperature must be from 0 to 2, and above 0 with repeats, which would otherwise all be equal; got"

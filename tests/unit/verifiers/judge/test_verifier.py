@@ -222,7 +222,7 @@ def test_repeats_have_seeds_of_their_own_and_are_averaged(tmp_path: Path) -> Non
     assert sorted(body["seed"] for body in server.bodies) == [0, 1, 2]
     assert verdict.detail["levels"] == [1, 3, 5]
     assert verdict.reward == pytest.approx(0.5)
-    with pytest.raises(BadOption, match="all say the same"):
+    with pytest.raises(BadOption, match="otherwise all be equal"):
         make(server, tmp_path, repeats=3)
 
 

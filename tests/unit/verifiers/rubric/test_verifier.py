@@ -88,7 +88,7 @@ def test_weights_gates_and_components_by_hand() -> None:
         ([{"contains": "a", "name": "n"}, {"contains": "b", "name": "n"}], "is used twice"),
         ([{"length": {}}], "min or max"),
         ([{"contains": "a", "fallback": {"regex": "b"}}], "judged"),
-        ([{"judged": "q", "fallback": {"judged": "b"}}], "fallback must hold"),
+        ([{"judged": "q", "fallback": {"judged": "b"}}], "fallback must have"),
         ([{"judged": {"question": "q", "levels": [{"level": 1, "description": "d"}]}}], "2 to 10"),
         ([{"judged": "Is it good?"}], "none is set"),
         ([{"json_schema": {"type": "nonsense"}}], "JSON schema"),
