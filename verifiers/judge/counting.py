@@ -57,16 +57,16 @@ def counted(usage: JSON, request: ChatRequest, text: str) -> Tokens:
         request: the call.
         text: of the reply.
     """
-    own, said = own_count(request, text), usage if isinstance(usage, dict) else {}
+    own, reported = own_count(request, text), usage if isinstance(usage, dict) else {}
     least = request.prompt_bytes() // LONGEST_TOKEN
-    prompt = _said(said, "prompt_tokens", least, request.prompt_bytes())
+    prompt = _plausible(reported, "prompt_tokens", least, request.prompt_bytes())
     least = len(text.encode("utf-8", "replace")) // LONGEST_TOKEN
     most = max(request.max_tokens, tokens_of(text))
-    completion = _said(said, "completion_tokens", least, most)
+    completion = _plausible(reported, "completion_tokens", least, most)
     return Tokens(own.prompt if prompt is None else prompt, own.completion if completion is None else completion)
 
 
-def _said(usage: Mapping[str, JSON], name: str, least: int, most: int) -> int | None:
+def _plausible(usage: Mapping[str, JSON], name: str, least: int, most: int) -> int | None:
     """Return a count from the endpoint's usage; None if it is no whole number from `least` (at least 1) to `most`."""
     value = usage.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -81,7 +81,7 @@ class Jury(Composite):
             if answers := self._answers({name: verdicts[name] for name in rewards}):
                 joined = replace(joined, detail={**joined.detail, "answers": answers})
         heard: dict[str, JSON] = {
-            name: {"reward": v.reward, **{key: held for key, held in v.detail.items() if key != "answers"}}
+            name: {"reward": v.reward, **{key: value for key, value in v.detail.items() if key != "answers"}}
             for name, v in verdicts.items()
         }
         return replace(
@@ -102,15 +102,15 @@ class Jury(Composite):
         lists = {name: found for name, verdict in heard.items() if is_list(found := verdict.detail.get("answers"))}
         pooled: list[JSON] = []
         for at in range(max(map(len, lists.values()), default=0)):
-            said = {
+            answered = {
                 name: one
                 for name, found in lists.items()
                 if is_object(one := found[at]) and _is_number(one.get("reward"))
             }
-            rewards = [float(str(one["reward"])) for one in said.values()]
+            rewards = [float(str(one["reward"])) for one in answered.values()]
             rewards += [verdict.reward or 0.0 for name, verdict in heard.items() if name not in lists]
-            reasons = "; ".join(f"{name}: {one.get('reason')}" for name, one in said.items())
-            judges: dict[str, JSON] = {name: dict(one) for name, one in said.items()}
+            reasons = "; ".join(f"{name}: {one.get('reason')}" for name, one in answered.items())
+            judges: dict[str, JSON] = {name: dict(one) for name, one in answered.items()}
             pooled.append(
                 {
                     "reward": self._pooled(rewards),

@@ -160,7 +160,7 @@ def checklist_prompt(
         level: JSON = {"type": "integer", "enum": [level.level for level in one.levels]}
         texts: dict[str, JSON] = {"evidence": {"type": "string", "maxLength": 300}}
         texts["reason"] = {"type": "string", "maxLength": 300}
-        properties |= {f"{key}_{number}": held for key, held in (*texts.items(), ("level", level))}
+        properties |= {f"{key}_{number}": field for key, field in (*texts.items(), ("level", level))}
     asked.append(CHECKLIST_ANSWER.format(check=check, count=len(questions)).rstrip())
     return Prompt(
         turns=(

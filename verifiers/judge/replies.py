@@ -100,12 +100,12 @@ def _judged(
     key, choices = f"{key}{number}", _choices(prompt.schema, f"{key}{number}")
     choice, evidence, reason = fields.get(key), fields.get(f"evidence{number}"), fields.get(f"reason{number}")
     if isinstance(choice, bool) or not isinstance(choice, int) or choice not in choices:
-        raise Unusable(f"{key} must be one of {choices}; the judge said {str(choice)[:80]!r}")
+        raise Unusable(f"{key} must be one of {choices}; the judge wrote {str(choice)[:80]!r}")
     if not isinstance(evidence, str) or not isinstance(reason, str):
         raise Unusable(f"evidence{number} and reason{number} must be strings")
     check = fields.get("check")
     if prompt.decoy is not None and (not isinstance(check, str) or prompt.check not in check.lower()):
-        raise Unusable(f"check must be {prompt.check!r}; the judge said {str(check)[:80]!r}")
+        raise Unusable(f"check must be {prompt.check!r}; the judge wrote {str(check)[:80]!r}")
     found, mass = choice_shares(reply.tokens, reply.text, key, choices) if shares else ({choice: 1.0}, 1.0)
     quoted = _is_quoted(evidence, data)
     return Judged(choice, evidence[:MOST_SAID], quoted, reason[:MOST_SAID], found, mass, reply.model)

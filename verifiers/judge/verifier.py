@@ -213,10 +213,10 @@ class ModelJudge(Verifier):
         """Return `model`, if the server reports it, and `asked_model`, if that is another one."""
         if not judged.model:
             return {}
-        said: dict[str, JSON] = {"model": judged.model}
+        names: dict[str, JSON] = {"model": judged.model}
         if self.asked_model and not same_model(self.asked_model, judged.model):
-            said["asked_model"] = self.asked_model
-        return said
+            names["asked_model"] = self.asked_model
+        return names
 
     def _verdict(self, question: Question, votes: Sequence[Vote | JudgeFault], at: int) -> Verdict:
         """Build the verdict on the question at index `at` of the prompt, from all votes."""
@@ -253,7 +253,7 @@ class ModelJudge(Verifier):
             return each[0]
         rewards = [one.reward or 0.0 for one in each]
         answers: list[JSON] = [
-            {"reward": one.reward, **{key: held for key, held in one.detail.items() if key not in ("tokens", "cost")}}
+            {"reward": one.reward, **{key: value for key, value in one.detail.items() if key not in ("tokens", "cost")}}
             for one in each
         ]
         worst = min(each, key=lambda one: one.reward or 0.0)

@@ -238,9 +238,9 @@ class Rubric(Composite):
     def combine_row(self, row: GradingRow, verdicts: Mapping[str, Verdict]) -> Verdict:
         criteria = self.criteria_of(row.reference)
         if self._implicit:
-            said = verdicts[OVERALL]
-            components = {} if said.reward is None else {OVERALL: said.reward}
-            return replace(said, version=self.version, components=components)
+            overall = verdicts[OVERALL]
+            components = {} if overall.reward is None else {OVERALL: overall.reward}
+            return replace(overall, version=self.version, components=components)
         apart = dict(verdicts)
         for chunk in self._chunks([*leaves(criteria)]):
             if len(chunk) > 1:
@@ -252,21 +252,21 @@ def _chunk_name(chunk: Sequence[Criterion]) -> str:
     return f"{chunk[0].name} to {chunk[-1].name} (checklist)"
 
 
-def taken_apart(criteria: Sequence[Criterion], said: Verdict) -> dict[str, Verdict]:
+def taken_apart(criteria: Sequence[Criterion], whole: Verdict) -> dict[str, Verdict]:
     """Split the verdict on a checklist into one for each criterion, by name.
 
     Without one answer for each criterion (a fault, an empty text), the whole verdict is that of each criterion.
     """
-    answers, share = said.detail.get("answers"), said.seconds / len(criteria)
+    answers, share = whole.detail.get("answers"), whole.seconds / len(criteria)
     if not isinstance(answers, list) or len(answers) != len(criteria):
-        return {one.name: replace(said, seconds=share) for one in criteria}
+        return {one.name: replace(whole, seconds=share) for one in criteria}
     found: dict[str, Verdict] = {}
     for one, answer in zip(criteria, answers, strict=True):
         detail = dict(answer) if isinstance(answer, dict) else {}
         reward, reason = detail.pop("reward", 0.0), detail.pop("reason", "")
         verdict = graded(float(str(reward)), str(reason))
-        found[one.name] = replace(verdict, detail={**verdict.detail, **detail}, verifier=said.verifier)
-    first, called = criteria[0].name, {key: said.detail[key] for key in ("tokens", "cost") if key in said.detail}
+        found[one.name] = replace(verdict, detail={**verdict.detail, **detail}, verifier=whole.verifier)
+    first, called = criteria[0].name, {key: whole.detail[key] for key in ("tokens", "cost") if key in whole.detail}
     found[first] = replace(found[first], detail={**found[first].detail, **called})  # tokens of a call count once
     return {name: replace(verdict, seconds=share) for name, verdict in found.items()}
 
@@ -288,9 +288,9 @@ def overall_question(criteria: Sequence[Criterion]) -> JSON:
         "How well does the completion meet this rubric as a whole? Each point counts by its weight. A point of negative"
         " weight names a fault: a completion that has the fault gets a lower level.\n" + "\n".join(listed)
     )
-    said = {0: "It meets nothing of the rubric.", 9: "It meets all of the rubric and has none of the faults."}
+    texts = {0: "It meets nothing of the rubric.", 9: "It meets all of the rubric and has none of the faults."}
     levels: list[JSON] = [
-        {"level": level, "description": said.get(level, f"It meets about {level} ninths of the rubric by weight.")}
+        {"level": level, "description": texts.get(level, f"It meets about {level} ninths of the rubric by weight.")}
         for level in range(10)
     ]
     return {"question": question, "levels": levels}
