@@ -36,7 +36,7 @@ EXAMPLE_CODE = "# YOUR CODE HERE"
 
 
 def mathematics(row: Row, draw: random.Random) -> Asked:
-    """Read a problem and its answer, from the box of the solution if there is no column for it."""
+    """Read a problem and its answer; without a column for the answer the reference is the whole solution."""
     answer = need(row, "answer", "final_answer", "expected_answer", "solution")
     return Asked(question=need_text(row, "problem", "question"), reference=_answer(answer))
 

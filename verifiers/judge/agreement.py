@@ -147,9 +147,10 @@ def agreement(first: Sequence[str], second: Sequence[str]) -> dict[str, JSON]:
 
 
 def graded_agreement(first: Sequence[float], second: Sequence[float]) -> dict[str, JSON]:
-    """Extend `agreement` to numbers.
+    """Return the agreement of two raters that give numbers, as JSON.
 
-    Adds the share within one, quadratic kappa over the values, the mean absolute error and three correlations.
+    The fields of `agreement`, the share of differences of at most 1, quadratic kappa over the values, the mean absolute
+    error and three correlations. NaN becomes None; tau-b is None with more than KENDALL_ROWS rows.
     """
     order = [f"{value:g}" for value in sorted({*first, *second})]
     one, other = [f"{value:g}" for value in first], [f"{value:g}" for value in second]

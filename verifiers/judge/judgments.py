@@ -136,7 +136,7 @@ def joint(*decisions: Side | None) -> Side:
 
 
 def share(successes: Iterable[bool]) -> JSON:
-    """Return [share, low, high, rows] with a 95 % Wilson interval; None if there are no rows."""
+    """Return [share of successes, low, high, rows] with a 95 % Wilson interval; None if there are no rows."""
     rows = list(successes)
     if not rows:
         return None

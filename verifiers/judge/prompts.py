@@ -40,7 +40,7 @@ class Prompt:
 
 
 def nonce_of(*data: str | None) -> str:
-    """Return the number of the tags: twelve hexadecimal digits of a digest of the data."""
+    """Return the number for the tags of a prompt: a digest of its data, in twelve hexadecimal digits."""
     content = json.dumps([PROMPT_VERSION, *data]).encode()
     return hashlib.blake2b(content, digest_size=6, person=b"judge nonce").hexdigest()
 

@@ -93,7 +93,10 @@ def _holds(text: str, key: str) -> bool:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield a text unescaped, reversed, without separators between its characters, and decoded from base64 and hex."""
+    """Yield other readings of a text in which the key may hide.
+
+    The text unescaped, reversed, with letters and digits only, and decoded from base64 and hexadecimal.
+    """
     plain = text
     for _ in range(2):
         plain = re.sub(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})", _char, html.unescape(unquote_plus(plain)))

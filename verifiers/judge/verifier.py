@@ -189,7 +189,11 @@ class ModelJudge(Verifier):
         return found
 
     def ask_all(self, asked: Sequence[Asked]) -> list[list[Vote | JudgeFault]]:
-        """Ask each prompt `repeats` times, all at once; return the votes of each prompt, in order."""
+        """Ask each prompt `repeats` times, all at once.
+
+        Returns:
+            For each prompt, in order, its `repeats` votes or faults.
+        """
         shares = self._scores == "expectation"
         put = [(one, repeat) for one in asked for repeat in range(self._repeats)]
         requests = [

@@ -371,7 +371,10 @@ def _check_names(criteria: Sequence[Criterion]) -> None:
 
 
 def _check_values(criteria: Sequence[Criterion], name: str) -> None:
-    """Raise if no criterion can earn anything: the reward is divided by the sum of the positive values."""
+    """Raise BadReference unless a criterion has a positive value or, without negative ones, a gate or a penalty.
+
+    The reward is divided by the sum of the positive values, so negative ones need it.
+    """
     if any(criterion.value > 0 for criterion in criteria):
         return
     if any(criterion.value < 0 for criterion in criteria):

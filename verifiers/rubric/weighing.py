@@ -94,7 +94,8 @@ def weigh(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict], *, cli
 def met(criterion: Criterion, verdict: Verdict) -> float:
     """Return how far a criterion is met, from 0 to 1.
 
-    A deduction counts as met if the verdict is limit_exceeded; otherwise a text too long to be judged would escape it.
+    A criterion that counts against the text is met if its verdict is limit_exceeded: otherwise a text too long to be
+    judged would escape the deduction.
     """
     if criterion.counts_against and verdict.outcome is Outcome.LIMIT_EXCEEDED:
         return 1.0
