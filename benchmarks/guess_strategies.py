@@ -17,7 +17,7 @@ from functools import cache
 
 @cache
 def possible_numbers(numbers: int, guesses: int) -> Fraction:
-    """Return the chance to name a hidden number among so many, guessing at random among those that are left.
+    """Return the chance to find one hidden number among `numbers` by `guesses` random guesses among those left.
 
     Example:
         >>> possible_numbers(3, 2)

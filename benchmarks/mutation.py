@@ -1,16 +1,16 @@
-"""Mutation score of the numerics: how many small faults planted in a module its own unit tests find. Prints JSON.
+"""Mutation score of the numerics: the share of small planted faults that a module's own unit tests find. Prints JSON.
 
-A mutant is the module with one operator, comparison, constant, keyword or decorator changed. Its unit tests run
-against it until one fails (killed), the time is up (timeout) or all pass (survived). A survivor is either a
-missing test, or a change that makes no difference: those are listed with their reason in `mutation_equivalent.toml`.
+A mutant is the module with one operator, comparison, constant, keyword or decorator changed. The module's unit tests
+run against it until one fails (killed), the time limit is reached (timeout) or all pass (survived). A survivor shows
+a missing test, or is equivalent to the module: those are listed with their reason in `mutation_equivalent.toml`.
 Exit status 1 if a survivor is not listed, or an entry of the list matches no mutant.
 
-Cosmic Ray makes the mutants: it changes a whole module, tables at module level and properties included, and its
-operators can be chosen one by one, so that messages and annotations count for nothing. The tests run in a fork of a
-process that has imported torch and the other packages already: half a second of CPU a mutant that is killed, instead
+Cosmic Ray generates the mutants: it changes a whole module, including tables at module level and properties, and its
+operators can be chosen one by one, so that messages and annotations are left out. The tests run in a fork of a
+process that has already imported torch and the other packages: half a second of CPU time per killed mutant instead
 of ten.
 
-    pip install cosmic-ray==8.7.0                                # needed by this program alone
+    pip install cosmic-ray==8.7.0                                # needed only by this program
     python benchmarks/mutation.py                                # every module: some 1,270 mutants
     python benchmarks/mutation.py reasoner/algorithm/kl.py --workers 2 > kl.json
     python benchmarks/mutation.py --survivors-of kl.json         # only those that survived
@@ -109,10 +109,10 @@ TESTS: Mapping[str, Sequence[str]] = {
         f"{VERIFIERS}/test_plugins.py",
     ),
 }
-"""Module to its own unit tests, the quickest first."""
+"""Unit tests of each module, the fastest first."""
 
 OPERATORS = (
-    # one other operator of the same kind; most of Cosmic Ray's eleven a binary operator only raise a TypeError
+    # one replacement of the same kind; most of Cosmic Ray's eleven per operator only raise a TypeError
     *(
         f"ReplaceBinaryOperator_{one}_{other}"
         for one, other in (
@@ -128,7 +128,7 @@ OPERATORS = (
             ("LShift", "RShift"),
         )
     ),
-    # the bound itself; `AddNot` takes the opposite
+    # only the boundary changes; `AddNot` gives the opposite
     *(
         f"ReplaceComparisonOperator_{one}_{other}"
         for one, other in (
@@ -157,12 +157,12 @@ OPERATORS = (
     "ZeroIterationForLoop",
     "ExceptionReplacer",
 )
-"""Cosmic Ray's operators in use; `_membership` adds one."""
+"""Cosmic Ray's operators that are used; `_membership` adds one."""
 OWN_PACKAGES = frozenset({"reasoner", "verifiers", "tasks", "sandbox"})
 TIMES, LEAST_SECONDS = 5.0, 20.0
-"""CPU seconds of a mutant: so many times those of its tests without a fault, and at least LEAST_SECONDS."""
+"""CPU time limit of a mutant: TIMES the CPU time of its tests on the unchanged module, at least LEAST_SECONDS."""
 WALL = 10.0
-"""Wall-clock seconds for each of them, on a machine that does other work too."""
+"""Wall-clock seconds allowed per CPU second, since the machine may be busy."""
 
 
 class Mutant(NamedTuple):
@@ -171,16 +171,16 @@ class Mutant(NamedTuple):
     module: str
     line: int
     function: str
-    """The innermost function or class of the change; empty at module level."""
+    """Innermost function or class of the change; empty at module level."""
     old: str
     new: str
     """Changed lines, without indentation."""
     source: str
-    """The whole module with the change."""
+    """Text of the whole changed module."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """Identity that does not depend on the line number."""
+        """Identity of the change, independent of its line number."""
         return self.module, self.function, self.old, self.new
 
 
@@ -188,10 +188,10 @@ class Mutant(NamedTuple):
 
 
 def mutants(module: str, source: str) -> list[Mutant]:
-    """All distinct mutants of a module, in order of lines.
+    """Return all distinct mutants of a module, in order of lines.
 
-    Left out: changes of annotations, signatures' markers and the arguments of an exception that is raised, and a `not`
-    before a comparison that has an opposite of its own.
+    Left out are changes of annotations, of `*` and `/` in signatures and of the arguments of raised exceptions, and a
+    `not` before a comparison whose opposite another operator generates.
     """
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator
@@ -214,7 +214,7 @@ def mutants(module: str, source: str) -> list[Mutant]:
 
 
 def _changed(operator: Any, node: Any, index: int) -> str:
-    """The module's text with one node changed; the tree is as before afterwards."""
+    """Return the text of the module with one node changed, and restore the tree."""
     from cosmic_ray.ast import ast_nodes
 
     root, around = node.get_root_node(), [*node.parent.children]
@@ -235,7 +235,7 @@ def _changed(operator: Any, node: Any, index: int) -> str:
 
 
 def _repeated(operator: Any, node: Any) -> bool:
-    """True for a `*` or `/` between parameters, and for a `not` before a single `is`, `in` or `==`."""
+    """Return True for a `*` or `/` between parameters, and for a `not` before a single `is`, `in` or `==`."""
     if getattr(node.parent, "type", "") == "parameters":
         return True
     if type(operator).__name__ != "AddNot":
@@ -249,7 +249,7 @@ def _repeated(operator: Any, node: Any) -> bool:
 
 
 def _silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Spans (line, column) of annotations and of the arguments of raised exceptions."""
+    """Return the spans (line, column) of annotations and of the arguments of raised exceptions."""
     spans: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
@@ -262,7 +262,7 @@ def _silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _membership() -> Any:
-    """The operator that Cosmic Ray does not have: `in` for `not in` and back."""
+    """Build an operator that Cosmic Ray lacks: it replaces `in` by `not in` and vice versa."""
     import parso
     from cosmic_ray.operators.operator import Operator
 
@@ -292,7 +292,7 @@ def _membership() -> Any:
 
 
 def _difference(source: str, changed: str) -> tuple[int, str, str]:
-    """Number of the first line that differs; the lines that differ, before and after."""
+    """Return the number of the first changed line, and the changed lines before and after."""
     old, new = source.splitlines(), changed.splitlines()
     start = next(place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
     end = 0
@@ -303,7 +303,7 @@ def _difference(source: str, changed: str) -> tuple[int, str, str]:
 
 
 def _function_at(source: str, line: int) -> str:
-    """Dotted name of the innermost function or class that a line belongs to."""
+    """Return the dotted name of the innermost function or class that contains a line."""
     names: list[str] = []
     nodes: list[ast.AST] = list(ast.parse(source).body)
     while nodes:
@@ -320,16 +320,16 @@ def _function_at(source: str, line: int) -> str:
 
 
 class Baseline(NamedTuple):
-    """The tests of a module without a fault."""
+    """Result of the tests on the unchanged module."""
 
     seconds: float
-    """CPU seconds."""
+    """CPU seconds of the tests."""
     failing: tuple[str, ...]
-    """Tests that fail on this machine without a fault (no sandbox, no data); left out of the mutants' runs."""
+    """Tests that fail on the unchanged module (no sandbox, no data); mutants are run without them."""
 
 
 class Worker:
-    """One process with a copy of the repository's files, where mutants are tested one after the other."""
+    """Worker process with a copy of the repository's files, which tests one mutant after the other."""
 
     def __init__(self, parent: str) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=parent))
@@ -348,18 +348,18 @@ class Worker:
         os.environ |= {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         sys.path.insert(0, str(self.folder))
-        importlib.import_module("tests.conftest")  # it sets what torch reads at import
+        importlib.import_module("tests.conftest")  # sets environment variables that torch reads at import
         importlib.import_module("pytest")
 
     def baseline(self, module: str) -> Baseline:
-        """Run the tests without a fault, and import the packages that they need for the forks to come.
+        """Run the tests on the unchanged module, and import the packages that they need, for the later forks.
 
         Raises:
             RuntimeError: the tests do not run at all.
         """
         if self._ready is None or self._ready[0] != module:
             _forget_own()
-            for _ in range(2):  # the second time as the mutants will run
+            for _ in range(2):  # the second run has the packages imported, like those of the mutants
                 result = self.folder / "baseline.json"
                 status, seconds = self._fork(TESTS[module], [], 3600, result)
                 if status not in (0, 1):
@@ -370,7 +370,7 @@ class Worker:
         return self._ready[1]
 
     def _preload(self, module: str, names: Sequence[str]) -> None:
-        """Import what the tests import, but for the modules that need the mutated one: they fail, and are left out."""
+        """Import the modules in `names`, except those that need the mutated module: their import fails."""
         _forget_own()
         blocked = module.removesuffix(".py").replace("/", ".")
         sys.modules[blocked] = None  # type: ignore[assignment]
@@ -383,7 +383,7 @@ class Worker:
         gc.freeze()  # a collection in a fork would copy all pages
 
     def outcome(self, mutant: Mutant) -> str:
-        """`killed`, `survived` or `timeout`."""
+        """Test a mutant; return `killed`, `survived` or `timeout`."""
         before = self.baseline(mutant.module)
         file = self.folder / mutant.module
         original, stat = file.read_text(), file.stat()
@@ -403,7 +403,7 @@ class Worker:
     def _fork(
         self, tests: Sequence[str], options: Sequence[str], limit: float, result: Path | None
     ) -> tuple[int | None, float]:
-        """Exit status of pytest in a fork (None: the time was up), and its CPU seconds."""
+        """Run pytest in a fork; return its exit status (None: timeout) and its CPU seconds."""
         pid = os.fork()
         if not pid:
             _child(tests, options, limit, self._log(), result)
@@ -411,14 +411,14 @@ class Worker:
         ended, _, _ = select.select([handle], [], [], limit * WALL)
         os.close(handle)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)  # with whatever the tests left behind
+            os.killpg(pid, signal.SIGKILL)  # including processes that the tests left behind
         _, status, usage = os.wait4(pid, 0)
         in_time = ended and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
         return os.waitstatus_to_exitcode(status) if in_time else None, usage.ru_utime + usage.ru_stime
 
 
 def _child(tests: Sequence[str], options: Sequence[str], limit: float, log: Path, result: Path | None) -> None:
-    """Run pytest on the files as they are now, and end the process. The bytecode of a mutant is never written."""
+    """Run pytest on the present files and exit the process. The bytecode of mutants is never written."""
     status = 3
     try:
         os.setsid()
@@ -482,13 +482,13 @@ def _test(mutant: Mutant) -> tuple[Mutant, str, Baseline]:
 
 
 def explained() -> dict[tuple[str, str, str, str], str]:
-    """Reasons of the kept list, by mutant."""
+    """Read the reasons of `mutation_equivalent.toml`, by mutant."""
     listed = tomllib.loads(EQUIVALENT.read_text())
     return {(module, function, old, new): why for module, rows in listed.items() for function, old, new, why in rows}
 
 
 def report(outcomes: Mapping[Mutant, str], reasons: Mapping[tuple[str, str, str, str], str]) -> dict[str, Any]:
-    """Counts of one module and its survivors, the unexplained first."""
+    """Return the counts and scores of a module as JSON, and its survivors, the unexplained first."""
     survivors = sorted((mutant for mutant, outcome in outcomes.items() if outcome == "survived"))
     survivors.sort(key=lambda mutant: mutant.key in reasons)
     killed = sum(outcome == "killed" for outcome in outcomes.values())
@@ -514,21 +514,21 @@ def _percent(part: int, whole: int) -> float | None:
 
 
 def drawn(made: list[Mutant], count: int | None, seed: str) -> list[Mutant]:
-    """Some of the mutants at random, in order; all if count is None."""
+    """Draw `count` of the mutants at random and return them in order; all if `count` is None."""
     return made if count is None or count >= len(made) else sorted(random.Random(seed).sample(made, count))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(TESTS)}; default: all")
-    parser.add_argument("--workers", type=int, default=1, help="processes, each with about 1 GB; default: 1")
-    parser.add_argument("--survivors-of", type=Path, help="output of an earlier run: only its survivors are tried")
-    parser.add_argument("--sample", type=int, help="mutants of each module, drawn at random; default: all")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of about 1 GB each; default: 1")
+    parser.add_argument("--survivors-of", type=Path, help="output of an earlier run: test only its survivors")
+    parser.add_argument("--sample", type=int, help="number of mutants of each module, drawn at random; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     options = parser.parse_args()
     if unknown := set(options.modules) - set(TESTS):
-        parser.error(f"no tests are named for {', '.join(sorted(unknown))}")
+        parser.error(f"TESTS has no entry for {', '.join(sorted(unknown))}")
     earlier = json.loads(options.survivors_of.read_text())["modules"] if options.survivors_of else None
     modules = options.modules or list(earlier if earlier is not None else TESTS)
     all_of = {module: mutants(module, (ROOT / module).read_text()) for module in modules}

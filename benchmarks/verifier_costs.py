@@ -30,7 +30,7 @@ SECONDS = 0.5
 MOST = 2000
 """Passes over them."""
 MODELS = ("judge", "jury", "judge-model", "reward-model")
-"""What they cost is what their model costs."""
+"""Verifiers that are left out, since their cost is that of their model."""
 
 
 def cpu_seconds() -> float:

@@ -1,4 +1,4 @@
-"""What judging cost in a step, and how far the votes on one question agree."""
+"""Cost of judging in a step, and agreement of the votes on one question."""
 
 from __future__ import annotations
 

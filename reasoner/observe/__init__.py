@@ -1,1 +1,1 @@
-"""What is read of runs: explanations, comparisons, reports, the terminal."""
+"""Views of runs: explanations, comparisons, reports, terminal output."""

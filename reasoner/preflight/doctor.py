@@ -47,7 +47,7 @@ class Check:
     state: State
     found: str
     costs: str = ""
-    """What is lost without it."""
+    """Consequence of the result; empty if it has none."""
     command: str = ""
     """Command that installs or fixes it."""
 

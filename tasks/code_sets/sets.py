@@ -41,7 +41,7 @@ class CodeSet:
     """Columns that every row of it has, by which it is recognised."""
     read: Callable[[Row], CodeProblem]
     rule: str
-    """What is compared and how: names of `COMPARISONS` and `VALUES`."""
+    """Compared values and kind of comparison: names of `COMPARISONS` and `VALUES`."""
     limit: str
     """Time limit of its own grader, which is CPU time here."""
     grader: str

@@ -87,7 +87,7 @@ def read_reference_rubric(row: Row) -> Row:
 
 
 def _holds(value: object, key: str) -> bool:
-    """Whether a value, or the JSON that its text holds, is a list of objects with a text and a number."""
+    """Return True if a value, or the JSON in its text, is a list of objects with a text under `key` and a number."""
     try:
         listed = from_json(value)
     except UnfitRow:

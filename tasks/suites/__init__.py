@@ -1,1 +1,1 @@
-"""Evaluation sets by name: where the data is, what is asked and how, what grades it, which figure the field reports."""
+"""Evaluation sets by name: their data, prompt, sampling, verifier and the metric that papers report."""

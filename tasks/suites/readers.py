@@ -1,4 +1,7 @@
-"""Rows of evaluation sets, as published and as copied: the question, and its reference for a verifier."""
+"""Readers of the rows of evaluation sets, as published or copied: the question and its reference for a verifier.
+
+Each takes a row and a random state for that row, and raises UnfitRow if the row is not of its format.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from verifiers import JSON
 
 LETTERS = "ABCDEFGHIJ"
 LETTER = re.compile(r"\([A-Z]\)")
-"""The target of a BIG-Bench Hard question that lists its choices."""
+"""Target of a BIG-Bench Hard question with listed choices."""
 STEM = (
     *("abstract_algebra", "astronomy", "college_biology", "college_chemistry", "college_computer_science"),
     *("college_mathematics", "college_physics", "computer_security", "conceptual_physics", "electrical_engineering"),
@@ -33,13 +36,13 @@ EXAMPLE_CODE = "# YOUR CODE HERE"
 
 
 def mathematics(row: Row, draw: random.Random) -> Asked:
-    """A problem and its answer; the answer in a boxed solution where it stands nowhere else."""
+    """Read a problem and its answer; without a column for the answer the reference is the whole solution."""
     answer = need(row, "answer", "final_answer", "expected_answer", "solution")
     return Asked(question=need_text(row, "problem", "question"), reference=_answer(answer))
 
 
 def olympiad(row: Row, draw: random.Random) -> Asked:
-    """A text-only problem of OlympiadBench with its final answers, which are one where they are several."""
+    """Read a text-only problem of OlympiadBench; several final answers are joined by commas."""
     answers = texts(need(row, "final_answer"))
     if answers is None:
         raise UnfitRow(f"column 'final_answer' must be a list of answers; got {str(row['final_answer'])[:60]!r}")
@@ -50,7 +53,7 @@ def olympiad(row: Row, draw: random.Random) -> Asked:
 
 
 def gsm8k(row: Row, draw: random.Random) -> Asked:
-    """A question, and a worked answer that ends in #### and a number."""
+    """Read a question and a worked answer that ends in #### and a number."""
     found = read_gsm8k(row)
     return Asked(
         question=str(found["prompt"]),
@@ -60,7 +63,7 @@ def gsm8k(row: Row, draw: random.Random) -> Asked:
 
 
 def gpqa(row: Row, draw: random.Random) -> Asked:
-    """A question, its right answer and three wrong ones, which are shuffled."""
+    """Read a question with its right answer and three wrong ones, in random order."""
     right = need_text(row, "correct answer", "correct_answer").strip()
     wrong = [need_text(row, f"incorrect answer {number}", f"incorrect_answer_{number}") for number in (1, 2, 3)]
     places = [0, 1, 2, 3]
@@ -70,7 +73,7 @@ def gpqa(row: Row, draw: random.Random) -> Asked:
 
 
 def mmlu_stem(row: Row, draw: random.Random) -> Asked | None:
-    """A question of MMLU with four choices and the number of the right one; None for a subject that is not STEM."""
+    """Read a question of MMLU with its choices and the right one; None for a subject that is not STEM."""
     subject = str(find(row, "subject", "type"))
     if subject not in STEM:
         return None
@@ -82,13 +85,16 @@ def mmlu_stem(row: Row, draw: random.Random) -> Asked | None:
 
 
 def _letter(question: str, choices: Sequence[str], right: int, *, part: str = "") -> Asked:
-    """A question with its choices below it; the reference is the letter alone, as its graders compare it."""
+    """Build a question with its choices below it; the reference is the letter of the right one."""
     listed = "\n".join(f"{letter}) {text}" for letter, text in zip(LETTERS, choices, strict=False))
     return Asked(question=f"{question.strip()}\n\n{listed}", reference=LETTERS[right], part=part)
 
 
 def bbh(row: Row, draw: random.Random) -> Asked | None:
-    """An input and its target: a letter where choices are listed, else words or a number as they are written."""
+    """Read an input and its target; None for an unknown subtask.
+
+    A letter in brackets is graded by `choice`, any other target by the suite's verifier.
+    """
     subtask, target = need_text(row, "task", "subtask"), need_text(row, "target").strip()
     if subtask not in SUBTASKS:
         return None
@@ -104,12 +110,12 @@ def bbh(row: Row, draw: random.Random) -> Asked | None:
 
 
 def humaneval_plus(row: Row, draw: random.Random) -> Asked:
-    """A function's signature and docstring, run on EvalPlus's inputs against the canonical solution."""
+    """Read a signature with docstring; tests compare with the canonical solution on EvalPlus's inputs."""
     return _program(read_humaneval_plus(row))
 
 
 def mbpp_plus(row: Row, draw: random.Random) -> Asked:
-    """A docstring that ends with one assertion, run on EvalPlus's inputs against the canonical solution."""
+    """Read a docstring that ends with one assertion; tests compare with the canonical solution on EvalPlus's inputs."""
     asked = f'```\n"""\n{mbpp_plus_docstring(row)}\n"""\n```'
     return replace(_program(read_mbpp_plus(row)), question=asked)
 
@@ -119,9 +125,9 @@ def _program(found: CodeProblem) -> Asked:
 
 
 def livecodebench(row: Row, draw: random.Random) -> Asked:
-    """A contest's problem: a program that reads and prints, or a method of the class that is begun.
+    """Read a contest problem: a program with input and output, or a method of the class in the starter code.
 
-    Worded as LiveCodeBench's runner words it (lcb_runner/prompts/code_generation.py, 28fef95).
+    The prompt is that of LiveCodeBench's runner (lcb_runner/prompts/code_generation.py, 28fef95).
     """
     starter = str(row.get("starter_code") or "")
     asks = (
@@ -140,12 +146,16 @@ def livecodebench(row: Row, draw: random.Random) -> Asked:
 
 
 def ifeval(row: Row, draw: random.Random) -> Asked:
-    """A prompt with the instructions that it holds: their ids, and the arguments of each."""
+    """Read a prompt; the reference has the ids of its instructions and their arguments."""
     return Asked(question=need_text(row, "prompt"), reference=cast("JSON", read_ifeval(row)["reference"]))
 
 
 def _answer(value: object) -> str:
-    """An answer as text; 27.0 as 27."""
+    """Return an answer as text, 27.0 as 27.
+
+    Raises:
+        UnfitRow: it is neither text nor a number, or is blank.
+    """
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():

@@ -1,4 +1,4 @@
-"""What an evaluation set is: one record, from its data to its figure."""
+"""Definition of an evaluation set as one record, from its data to its metric."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from verifiers import JSON
 
 Row = Mapping[str, object]
 QUESTION = "{question}"
-"""What stands for the question in a prompt."""
+"""Placeholder of the question in a prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a row asks."""
+    """Question of a row, with its reference."""
 
     question: str
     reference: JSON
-    """In the schema of the suite's verifier, or of `verifier`."""
+    """In the format of `verifier` or, if it is None, of the suite's verifier."""
     part: str = ""
-    """Of the suite, where it has several: a subject, a subtask."""
+    """Subject or subtask, if the suite has several parts."""
     verifier: str | None = None
-    """Where it is another than the suite's."""
+    """Verifier of this row; None: the suite's."""
     options: Mapping[str, JSON] | None = None
-    """Of that verifier."""
+    """Options of the verifier; None: the suite's."""
     demonstration: str | None = None
-    """A completion that its authors hold correct."""
+    """A correct completion, according to the authors of the data set."""
 
 
 class Difference(NamedTuple):
-    """Where a definition departs from one of its sources."""
+    """Difference between a definition and one of its sources."""
 
     source: str
     there: str
+    """Choice of the source."""
     here: str
+    """Choice of this suite."""
     why: str
+    """Reason for the difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,40 +50,40 @@ class Suite:
     name: str
     title: str
     hub: str
-    """Its data set on the Hugging Face hub."""
+    """Name of its data set on the Hugging Face hub."""
     configs: tuple[str, ...] = ()
-    """Configurations of the data set, one after the other; none: it has one."""
+    """Configurations of the data set that are read in this order; (): the default one."""
     split: str = "test"
     size: int
-    """Problems in all."""
+    """Number of problems."""
     columns: str
-    """That a row must have, in words."""
+    """Columns that a row must have, in words."""
     read: Callable[[Row, random.Random], Asked | None]
-    """What a row asks; None: the row is of no part of the suite. Raises `UnfitRow`. The random state is the row's."""
+    """Reads a row with its own random state; returns None if it belongs to no part of the suite. Raises `UnfitRow`."""
     prompt: str
-    """With `{question}` for the question."""
+    """Prompt with the placeholder `{question}`."""
     verifier: str
     options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
-    """Of the verifier."""
+    """Options of the verifier."""
     samples: int = 1
-    """Completions of each problem."""
+    """Completions per problem."""
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int
-    """Of a completion."""
+    """Maximum number of tokens of a completion."""
     metric: str
-    """What the field calls its figure: always the mean over problems of the share of completions that are right."""
+    """Usual name of the metric, which is always the mean over problems of the share of right completions."""
     over_parts: bool = False
-    """The figure is the mean of the parts' means, each part counting the same."""
+    """True: the metric is the unweighted mean of the parts' means."""
     sources: tuple[str, ...]
-    """Paper and harness."""
+    """Papers and evaluation harnesses that the definition follows."""
     differs: tuple[Difference, ...] = ()
 
     def asks(self, asked: Asked, prompt: str | None = None) -> str:
-        """What a model is asked.
+        """Return the prompt of a question.
 
         Args:
-            asked: of a row.
-            prompt: in the place of the suite's.
+            asked: the question of a row.
+            prompt: template with `{question}`; None: the suite's.
         """
         return (prompt or self.prompt).replace(QUESTION, asked.question)

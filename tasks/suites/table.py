@@ -1,4 +1,4 @@
-"""The table of evaluation sets, each definition beside its sources. `python -m tasks.suites.table` prints the docs'."""
+"""Definitions of the evaluation sets with sources. `python -m tasks.suites.table` prints the tables of the docs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVALPLUS = "EvalPlus (evalplus/evalplus, 0.3.1; arXiv:2305.01210)"
 LCB = "LiveCodeBench (LiveCodeBench/LiveCodeBench, lcb_runner/; arXiv:2403.07974)"
 
 BOXED = "{question}\nPlease reason step by step, and put your final answer within \\boxed{}."
-"""The user's turn of Qwen2.5-Math's prompt `qwen-boxed` (evaluation/utils.py); R1's model card recommends it, too."""
+"""User message of Qwen2.5-Math's prompt `qwen-boxed` (evaluation/utils.py), also recommended by R1's model card."""
 LETTER = (
     "Answer the following multiple choice question. The last line of your response should be of the following format:"
     " 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\n"
@@ -31,44 +31,47 @@ SCRIPT = (
     "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
     "{question}\n"
 )
-"""The instruction prefix of EvalPlus (evalplus/codegen.py)."""
+"""Instruction prefix of EvalPlus (evalplus/codegen.py)."""
 LONG = 32_768
-"""Tokens of a completion that reasons at length: R1's limit, lighteval's for MATH-500, GPQA and LiveCodeBench."""
+"""Maximum tokens of a long reasoning completion: R1's limit, and lighteval's for MATH-500, GPQA and LiveCodeBench."""
 
 PROMPT = Difference(
     QWEN,
-    "the instruction as system message (`qwen25-math-cot`); of older models in the user's turn, below `You are a"
+    "the instruction as system message (`qwen25-math-cot`); for older models in the user message, below `You are a"
     " helpful assistant.` (`qwen-boxed`)",
-    "in the user's turn; no system message",
-    "R1's model card asks for it like that",
+    "in the user message; no system message",
+    "as R1's model card asks",
 )
 LENGTH = Difference(QWEN, "at most 2,048 tokens", f"at most {LONG:,}", "reasoning models answer at length")
 GRADER = Difference(
     QWEN,
-    "its own extraction and symbolic comparison, numbers within 1e-4 of the gold, of 100 times it or of a hundredth;"
-    " the last number where nothing is declared",
-    "the verifier `math`; no answer where none is declared",
-    "one grader for training and evaluation; docs/math.md has how they agree",
+    "its own extraction and symbolic comparison, numbers within 1e-4 of the reference, of 100 times it or of a"
+    " hundredth of it; the last number if no answer is declared",
+    "the verifier `math`; `no_answer` if none is declared",
+    "one grader for training and evaluation; docs/math.md has their agreement",
 )
 AS_QWEN = (PROMPT, LENGTH, GRADER)
 ONE_GREEDY = Difference(
-    QWEN, "greedy, one completion", "32 completions", "a set this small needs many: the interval says how"
+    QWEN, "greedy, one completion", "32 completions", "a set this small needs many, as its interval shows"
 )
 AIME_SAMPLING = (
     Difference(
-        R1, "4 to 64 completions by the size of the set; 64 in the model card", "32", "as DAPO reports it (avg@32)"
+        R1,
+        "4 to 64 completions, depending on the size of the set; 64 in the model card",
+        "32",
+        "as DAPO reports it (avg@32)",
     ),
     Difference(
         DAPO,
         "temperature 1, top_p 0.7, at most 20,480 tokens",
         f"temperature 0.6, top_p 0.95, at most {LONG:,} (as R1)",
-        "one sampling for all models",
+        "the same sampling for all models",
     ),
     Difference(DAPO, "the prompt asks for `Answer: ...` on the last line", "for a box", "Qwen2.5-Math's wording"),
 )
 ALOUD = Difference(
     LM_EVAL,
-    "`Question: ... Answer:`, greedy, one completion; the last box, or what lies between the first and the last $, is"
+    "`Question: ... Answer:`, greedy, one completion; the last box, or the text between the first and the last $, is"
     " compared as text",
     "sampled, an instruction, `math`",
     "as papers report it",
@@ -82,20 +85,20 @@ SENTENCE = Difference(
 )
 LETTERS = Difference(
     SIMPLE,
-    "the letter behind the first `Answer:`",
+    "the letter after the first `Answer:`",
     "the verifier `choice`: the declared answer must name one letter",
-    "two letters are no choice; a letter in a box or in brackets counts",
+    "an answer with two letters is not a choice; a letter in a box or in brackets counts",
 )
 PROGRAMS = (
-    Difference(EVALPLUS, "the reply is begun for the model", "the model begins it", "chat templates differ"),
-    Difference(EVALPLUS, "the code is cut out by its syntax tree", "by the fence", "docs/code.md"),
+    Difference(EVALPLUS, "the start of the reply is given", "the model writes all of it", "chat templates differ"),
+    Difference(EVALPLUS, "the code is extracted by its syntax tree", "by the fence", "docs/code.md"),
     Difference(
         EVALPLUS,
-        "at least 1 s an input and 60 s in all, by the clock",
-        "4 s an input and 20 s in all, of CPU time",
-        "a busy machine changes no verdict",
+        "at least 1 s per input and 60 s in all, wall-clock time",
+        "4 s per input and 20 s in all, CPU time",
+        "verdicts do not depend on load",
     ),
-    Difference(EVALPLUS, "pass@1 on its base tests, too", "on all of them", "what is called HumanEval+ and MBPP+"),
+    Difference(EVALPLUS, "pass@1 on the base tests as well", "on all tests", "the definition of HumanEval+ and MBPP+"),
 )
 
 SUITES: Sequence[Suite] = (
@@ -113,14 +116,17 @@ SUITES: Sequence[Suite] = (
         sources=("Lightman et al., arXiv:2305.20050", QWEN, f"{LIGHTEVAL}: math_500.py", f"{SIMPLE}: math_eval.py"),
         differs=(
             Difference(
-                QWEN, "its set `math`, the whole test set of MATH", "500 of them", "what reasoning models report"
+                QWEN,
+                "its set `math`, the whole test set of MATH",
+                "500 of them",
+                "the set that reasoning models report",
             ),
             *AS_QWEN,
             Difference(
                 SIMPLE,
-                "10 completions at temperature 0.5; a model says whether answers are equal",
+                "10 completions at temperature 0.5; a model decides if answers are equal",
                 "greedy; the verifier `math`",
-                "no model is asked",
+                "needs no model for grading",
             ),
             Difference(
                 LIGHTEVAL, "the prompt asks for `ANSWER: ...` on the last line", "for a box", "Qwen2.5-Math's wording"
@@ -129,7 +135,7 @@ SUITES: Sequence[Suite] = (
                 R1,
                 "4 to 64 completions at temperature 0.6, top_p 0.95",
                 "greedy",
-                "500 problems; --samples 4 --temperature 0.6 --top-p 0.95 for R1's",
+                "500 problems; --samples 4 --temperature 0.6 --top-p 0.95 for R1's sampling",
             ),
         ),
     ),
@@ -209,16 +215,16 @@ SUITES: Sequence[Suite] = (
         differs=(
             Difference(
                 SIMPLE,
-                "the choices are shuffled anew for each of 4 repeats",
-                "shuffled once for a problem, by seed",
-                "the completions of a problem answer one question",
+                "the choices are shuffled again for each of 4 repeats",
+                "shuffled once per problem, by seed",
+                "all completions of a problem answer the same question",
             ),
             LETTERS,
             Difference(
                 SIMPLE,
                 "10 repeats from its command line, 4 in its class",
                 "4 completions",
-                "cheaper; --samples 10 for as many",
+                "cheaper; --samples 10 for its number",
             ),
             Difference(
                 SIMPLE,
@@ -227,12 +233,12 @@ SUITES: Sequence[Suite] = (
                 "reasoning models",
             ),
             Difference(
-                R1, "4 to 64 completions at temperature 0.6, top_p 0.95", "as simple-evals", "whose prompt it is"
+                R1, "4 to 64 completions at temperature 0.6, top_p 0.95", "as simple-evals", "the prompt is from there"
             ),
-            Difference(LM_EVAL, "greedy, one completion, `(A)`", "4, `Answer: A`", "simple-evals is what is quoted"),
+            Difference(LM_EVAL, "greedy, one completion, `(A)`", "4, `Answer: A`", "papers quote simple-evals"),
             Difference(
                 LIGHTEVAL,
-                "one completion; the right choice at a place drawn without a seed",
+                "one completion; the right choice at a random position without a seed",
                 "4; the order by seed",
                 "as simple-evals; two models see the same order",
             ),
@@ -269,17 +275,17 @@ SUITES: Sequence[Suite] = (
         sources=("He et al., arXiv:2402.14008", QWEN, f"{LIGHTEVAL}: olympiade_bench"),
         differs=(
             *AS_QWEN,
-            Difference(QWEN, "675 rows", "674, the copy on the hub", "one set for all who name it"),
+            Difference(QWEN, "675 rows", "674, the copy on the hub", "the same data for everyone"),
             Difference(
                 QWEN,
-                "the first item of `final_answer`, where several answers are one item",
+                "the first item of `final_answer`, which may contain several answers",
                 "all items",
-                "each answer is asked for",
+                "the question asks for each answer",
             ),
             Difference(
                 LIGHTEVAL,
-                "Hothan/OlympiadBench, OE_TO_maths_en_COMP, at most 2,048 tokens; the prompt says of what type the"
-                " answer is, and its unit",
+                "Hothan/OlympiadBench, OE_TO_maths_en_COMP, at most 2,048 tokens; the prompt gives the type of the"
+                " answer and its unit",
                 "one prompt for all",
                 "as Qwen2.5-Math",
             ),
@@ -303,7 +309,7 @@ SUITES: Sequence[Suite] = (
             GRADER,
             Difference(
                 LM_EVAL,
-                "5 shots; the number behind #### (strict), or the last number (flexible), as text",
+                "5 shots; the number after #### (strict), or the last number (flexible), as text",
                 "no shots; `math`",
                 "chat models",
             ),
@@ -333,7 +339,7 @@ SUITES: Sequence[Suite] = (
             Difference(
                 SIMPLE,
                 "all 57 subjects, at temperature 0.5",
-                "the 18 that it calls stem; greedy",
+                "the 18 that it classifies as STEM; greedy",
                 "the subset that Minerva and Qwen2.5-Math report",
             ),
         ),
@@ -369,7 +375,10 @@ SUITES: Sequence[Suite] = (
         differs=(
             *PROGRAMS,
             Difference(
-                EVALPLUS, "further answers of four functions count", "they fail", "docs/code.md, format mbpp_plus"
+                EVALPLUS,
+                "alternative results of four functions are accepted",
+                "they fail",
+                "docs/code.md, format mbpp_plus",
             ),
         ),
     ),
@@ -391,23 +400,28 @@ SUITES: Sequence[Suite] = (
         differs=(
             Difference(
                 LCB,
-                "at most 2,000 tokens, and none behind `###`",
+                "at most 2,000 tokens, stopping at `###`",
                 f"at most {LONG:,} (as lighteval)",
                 "reasoning models; they write headings",
             ),
-            Difference(LCB, "a system message says who answers; of some models another", "none", "--system gives one"),
+            Difference(
+                LCB,
+                "a system message gives the model a role; for some models a different one",
+                "none",
+                "--system gives one",
+            ),
             Difference(
                 LCB,
                 "the latest release, with fewer tests (code_generation_lite) unless --not_fast; windows of dates",
                 "release v1 with all its tests; others by --data livecodebench=test6.jsonl",
                 "the later data set comes with a loading script, which is never run",
             ),
-            Difference(LCB, "6 s a test by the clock", "6 s of CPU time", "a busy machine changes no verdict"),
+            Difference(LCB, "6 s per test, wall-clock time", "6 s of CPU time", "verdicts do not depend on load"),
             Difference(
                 LIGHTEVAL,
                 "another wording of the prompt; lighteval/code_generation_lite, its releases v4 and v5; 16 completions",
                 "as LiveCodeBench",
-                "its own runner is what is quoted",
+                "papers quote LiveCodeBench's own runner",
             ),
             Difference(
                 R1,
@@ -433,15 +447,15 @@ SUITES: Sequence[Suite] = (
         differs=(
             Difference(
                 LM_EVAL,
-                "strict and loose, by prompt and by instruction: four figures",
-                "strict by prompt is the figure",
-                "the one that is quoted first; R1 quotes it, too",
+                "strict and loose, by prompt and by instruction: four metrics",
+                "strict by prompt",
+                "the one that is quoted first, by R1 as well",
             ),
             Difference(
                 R1,
                 f"at most {LONG:,} tokens, sampled at temperature 0.6",
                 "1,280, greedy (as both harnesses)",
-                f"models that think at length need --max-tokens {LONG}",
+                f"reasoning models need --max-tokens {LONG}",
             ),
         ),
     ),
@@ -461,36 +475,36 @@ SUITES: Sequence[Suite] = (
         over_parts=True,
         sources=("Suzgun et al., arXiv:2210.09261", f"{LM_EVAL}: bbh/cot_fewshot"),
         differs=(
-            Difference("arXiv:2210.09261", "3 worked examples in the prompt", "none", "chat models; ours is shorter"),
+            Difference("arXiv:2210.09261", "3 worked examples in the prompt", "none", "chat models; a shorter prompt"),
             Difference(
                 "arXiv:2210.09261",
-                "what stands behind `So the answer is` equals the target",
-                "`choice` where choices are listed, else `exact` in any case",
-                "`A` and `(A)` are one choice",
+                "the text after `So the answer is` equals the target",
+                "`choice` if choices are listed, otherwise `exact` ignoring case",
+                "`A` and `(A)` are the same choice",
             ),
             Difference(
                 LM_EVAL,
-                "SaylorTwift/bbh; 3 shots; what stands behind `the answer is`, as text; mean over problems",
+                "SaylorTwift/bbh; 3 shots; the text after `the answer is`; mean over problems",
                 "lukaemon/bbh; none; mean of the subtasks' means",
-                "as the paper has it",
+                "as in the paper",
             ),
             Difference(
                 LIGHTEVAL,
-                "lighteval/bbh: the likeliest of the listed choices",
-                "a completion that is read",
-                "the paper's figures are of completions",
+                "lighteval/bbh: the most likely of the listed choices",
+                "a sampled completion",
+                "the paper reports completions",
             ),
         ),
     ),
 )
-"""In the order in which they are shown."""
+"""All suites in the order in which they are listed."""
 
 
 def suite_named(name: str) -> Suite:
-    """The suite of a name.
+    """Return the suite with a name.
 
     Raises:
-        TaskError: there is none; suggests the closest.
+        TaskError: there is none; the message suggests the closest name.
     """
     found = next((one for one in SUITES if one.name == name), None)
     if found is None:
@@ -500,19 +514,19 @@ def suite_named(name: str) -> Suite:
 
 
 def graded_by(suite: Suite) -> str:
-    """Its verifier with the options, in words."""
+    """Describe the verifier of a suite and its options."""
     options = ", ".join(f"{key}: {value}" for key, value in suite.options.items())
     return f"{suite.verifier} ({options})" if options else suite.verifier
 
 
 def sampled(suite: Suite) -> str:
-    """How its completions are sampled, in words."""
+    """Describe how the completions of a suite are sampled."""
     how = "greedy" if suite.temperature == 0 else f"temperature {suite.temperature:g}, top_p {suite.top_p:g}"
     return f"{suite.samples} x, {how}, {suite.max_tokens:,} tokens"
 
 
 def table() -> str:
-    """The suites as a table of docs/suites.md."""
+    """Return the table of suites for docs/suites.md."""
     lines = [
         "| suite | data on the hub | problems | prompt | graded by | sampled | figure | sources |",
         "|---|---|---|---|---|---|---|---|",
@@ -530,7 +544,7 @@ def table() -> str:
 
 
 def difference_table() -> str:
-    """What differs from each source, as a table of docs/suites.md."""
+    """Return the table of differences from the sources for docs/suites.md."""
     lines = ["| suite | source | there | here | why |", "|---|---|---|---|---|"]
     for one in SUITES:
         lines += [f"| {one.name} | {d.source} | {d.there} | {d.here} | {d.why} |" for d in one.differs]

@@ -1,4 +1,4 @@
-"""An evaluation set by name as a task: `reasoner eval --suite` and `reasoner tasks` read it alike."""
+"""Evaluation sets by name as a task, for `reasoner eval --suite` and `reasoner tasks`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ class SuiteTask(RowTask):
     Args:
         suite: its name.
         path: a file or folder of its rows; None: its data set on the Hugging Face hub.
-        seed: of the order of choices, where they are shuffled.
-        instruction: in the place of its prompt; "{question}" stands for the question.
+        seed: of the order of choices, if they are shuffled.
+        instruction: prompt with the placeholder {question}; None: the suite's.
+    Raises:
+        TaskError: the suite is unknown, its verifier is not installed, or the instruction has no {question}.
     """
 
     name = "suite"
@@ -39,18 +41,18 @@ class SuiteTask(RowTask):
         self._path, self._seed, self._instruction = path, seed, instruction
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The rows of the evaluation set."""
+        """Yield the problems of the evaluation set, and a BadRow for each row that cannot be used."""
         places = itertools.count()
         for config, rows in self._rows():
             self.say(*rows.notes)
             yield from made(rows, partial(self._problem, config, places))
 
     def source(self) -> str | None:
-        """None: all of it is for evaluation."""
+        """Return None: an evaluation set has no training data."""
         return None
 
     def _rows(self) -> Iterator[tuple[str | None, Rows]]:
-        """The configurations of the data, each with its rows."""
+        """Yield each configuration of the data with its rows; None for a path or the default configuration."""
         suite = self.suite
         if self._path is not None:
             split = suite.split if has_split(self._path, suite.split) in (None, True) else "test"
@@ -69,7 +71,7 @@ class SuiteTask(RowTask):
         except NothingToGrade:
             return None
         except UnfitRow as error:
-            raise UnusableRow(f"is no row of {suite.title} ({suite.columns}): it {error}") from error
+            raise UnusableRow(f"is not a row of {suite.title} ({suite.columns}): it {error}") from error
         if asked is None:
             return None
         return Problem(
@@ -85,22 +87,22 @@ class SuiteTask(RowTask):
 
 
 def check_verifier(suite: Suite) -> None:
-    """Raise where the verifier of a suite is not installed.
+    """Check that the verifier of a suite is installed.
 
     Raises:
-        TaskError: names it.
+        TaskError: it is not; the message names it.
     """
     try:
         verifier_class(suite.verifier)
     except UnknownVerifier as error:
         raise TaskError(
-            f"suite {suite.name} is graded by the verifier {suite.verifier!r}, which is not installed here. {error}"
+            f"suite {suite.name} needs the verifier {suite.verifier!r}, which is not installed here. {error}"
         ) from error
 
 
 def missing(suite: Suite, why: str) -> str:
-    """What to say where the data of a suite cannot be had."""
+    """Build the error message for a suite whose data cannot be downloaded."""
     return (
-        f"suite {suite.name} has its data on the hub as {suite.hub}, which cannot be had here: pass --data"
+        f"the data of suite {suite.name} is {suite.hub} on the hub, which cannot be read here: pass --data"
         f" {suite.name}=FILE with its rows ({suite.columns}), in any format of docs/data.md. {why}"
     )

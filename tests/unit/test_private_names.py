@@ -34,7 +34,7 @@ class Name(NamedTuple):
     name: str
     there: Callable[[], bool]
     remedy: str
-    """What to do if it is gone."""
+    """Instruction for the case that it is gone."""
 
 
 def at(path: str) -> Callable[[], bool]:

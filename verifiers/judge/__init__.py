@@ -1,4 +1,4 @@
-"""A model asked for its judgement: prompts that data cannot end, replies by schema, a cache, budgets, named faults."""
+"""Grading by a model: prompts that the graded text cannot break out of, structured replies, a cache, token budgets."""
 
 from verifiers.judge.questions import Level, Question
 

@@ -1,4 +1,4 @@
-"""How far two raters agree: accuracy, Cohen's kappa with its interval, correlations. Without SciPy."""
+"""Agreement of two raters: accuracy, Cohen's kappa with its interval, correlations. Needs no SciPy."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ Weights = Literal["none", "linear", "quadratic"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kappa:
-    """Agreement beyond chance."""
+    """Cohen's kappa: agreement beyond chance."""
 
     value: float
-    """1 for full agreement, 0 for chance; NaN where both raters always say one and the same."""
+    """1 for full agreement, 0 for chance; NaN if both raters give every row the same category."""
     interval: Interval
-    """95 %, from the large-sample standard error."""
+    """95 % interval from the large-sample standard error; NaN if `value` is."""
 
 
 def cohen_kappa(
     first: Sequence[str], second: Sequence[str], *, order: Sequence[str] = (), weights: Weights = "none"
 ) -> Kappa:
-    """Cohen's kappa (1960, 1968): (p_o - p_e) / (1 - p_e), with weighted agreement where categories have an order.
+    """Compute Cohen's kappa (1960, 1968): (p_o - p_e) / (1 - p_e), weighted if the categories have an order.
 
     w_ij = 1 - (|i - j| / (k - 1))^d, d = 1 for linear, 2 for quadratic; without weights w_ij = [i = j]. The standard
     error is that of Fleiss, Cohen and Everitt (1969), equation 10:
     n (1 - p_e)^2 var = sum_ij p_ij (w_ij - (w_i. + w_.j) (1 - kappa))^2 - (kappa - p_e (1 - kappa))^2.
 
     Args:
-        first, second: what each rater said of the same rows.
-        order: the categories in order; () takes those that occur, sorted.
+        first, second: the categories that each rater gave to the same rows.
+        order: all categories in order; (): those that occur, sorted.
         weights: none, linear or quadratic.
+
+    Raises:
+        ValueError: the raters have different numbers of rows, or none, or `order` lacks a category.
 
     Example:
         >>> round(cohen_kappa(["a", "a", "b", "b"], ["a", "a", "b", "a"]).value, 4)
@@ -48,7 +51,7 @@ def cohen_kappa(
     categories = list(order) or sorted({*first, *second})
     missing = {*first, *second} - {*categories}
     if missing:
-        raise ValueError(f"order must hold every category; {min(missing)!r} is not in it.")
+        raise ValueError(f"order must contain every category; {min(missing)!r} is missing.")
     count, size = len(first), len(categories)
     at = {category: place for place, category in enumerate(categories)}
     cells = Counter((at[a], at[b]) for a, b in zip(first, second, strict=True))
@@ -78,7 +81,7 @@ def _weight(one: int, other: int, size: int, weights: Weights) -> float:
 
 
 def pearson(first: Sequence[float], second: Sequence[float]) -> float:
-    """Correlation; NaN where one side does not vary."""
+    """Compute Pearson's correlation; NaN if one side is constant."""
     count = len(first)
     mean_1, mean_2 = math.fsum(first) / count, math.fsum(second) / count
     left, right = [value - mean_1 for value in first], [value - mean_2 for value in second]
@@ -87,7 +90,7 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs.
+    """Return the ranks, starting at 1; equal values share the mean of their ranks.
 
     Example:
         >>> ranks([3, 1, 3])
@@ -107,12 +110,15 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Correlation of ranks."""
+    """Compute Spearman's correlation: Pearson's of the ranks."""
     return pearson(ranks(first), ranks(second))
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-b: (concordant - discordant) / sqrt(pairs untied in the first x pairs untied in the second)."""
+    """Compute Kendall's tau-b, NaN if one side is constant.
+
+    (concordant - discordant) / sqrt(pairs untied in the first x pairs untied in the second).
+    """
     balance = untied_1 = untied_2 = 0
     rows = list(zip(first, second, strict=True))
     for at, (a, b) in enumerate(rows):
@@ -125,11 +131,11 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 KENDALL_ROWS = 3000
-"""Above it tau-b, which looks at every pair of rows, is left out."""
+"""With more rows tau-b is left out, since it compares every pair of rows."""
 
 
 def agreement(first: Sequence[str], second: Sequence[str]) -> dict[str, JSON]:
-    """Accuracy and kappa of labels, with 95 % intervals."""
+    """Return the accuracy and kappa of labels as JSON, each as [value, low, high] with its 95 % interval."""
     right = sum(a == b for a, b in zip(first, second, strict=True))
     low, high = wilson_interval(right, len(first))
     kappa = cohen_kappa(first, second)
@@ -141,7 +147,11 @@ def agreement(first: Sequence[str], second: Sequence[str]) -> dict[str, JSON]:
 
 
 def graded_agreement(first: Sequence[float], second: Sequence[float]) -> dict[str, JSON]:
-    """As `agreement`, for numbers: exact and within one, quadratic kappa over the values, correlations, mean error."""
+    """Return the agreement of two raters that give numbers, as JSON.
+
+    The fields of `agreement`, the share of differences of at most 1, quadratic kappa over the values, the mean absolute
+    error and three correlations. NaN becomes None; tau-b is None with more than KENDALL_ROWS rows.
+    """
     order = [f"{value:g}" for value in sorted({*first, *second})]
     one, other = [f"{value:g}" for value in first], [f"{value:g}" for value in second]
     found = agreement(one, other)

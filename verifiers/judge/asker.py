@@ -1,4 +1,4 @@
-"""Asks a judge: from the cache where it can, within the budget, each question once; what cannot be read is a fault."""
+"""Requests to a judge model through a cache and a token budget; unreadable replies become faults."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Read = TypeVar("Read")
 
 
 class Answer(NamedTuple):
-    """A usable reply and what it took."""
+    """A usable reply and its cost."""
 
     reply: Reply
     cost: float
 
 
 class Asker:
-    """One judge model with its cache and its meter. Safe to call from any number of threads.
+    """One judge model with its cache and its meter. Thread-safe.
 
     Args:
-        backend: answers requests.
-        cache: of replies; only those that can be read are kept.
-        meter: of tokens.
-        attempts: how often a question is put whose answer cannot be read. Replies that were cut off get twice the room.
+        backend: answers the requests.
+        cache: stores the replies that can be read.
+        meter: counts tokens and cost.
+        attempts: calls for one question while its reply cannot be read. After a truncated reply, max_tokens is doubled.
     """
 
     def __init__(self, backend: Backend, cache: ReplyCache, meter: Meter, *, attempts: int = 2) -> None:
@@ -40,9 +40,15 @@ class Asker:
     def ask(
         self, requests: Sequence[ChatRequest], readers: Sequence[Callable[[Reply], Read]]
     ) -> list[tuple[Read, Answer] | JudgeFault]:
-        """Put several questions at once; answers in order, a fault where there is none.
+        """Ask several questions at once.
 
-        A question that another thread has under way is waited for, not put twice.
+        A question that another thread is already asking is not sent again: this call waits for its reply.
+
+        Args:
+            requests: the questions.
+            readers: one for each request; it parses the reply and raises a JudgeFault if it cannot.
+        Returns:
+            For each request, in order, the parsed reply with its `Answer`, or the fault.
         """
         keys = [request.key(self.backend.identity) for request in requests]
         found: dict[str, Reply | JudgeFault] = {}
@@ -70,7 +76,10 @@ class Asker:
             return fault
 
     def _claim(self, keys: Mapping[str, None], found: dict[str, Reply | JudgeFault]) -> set[str]:
-        """Look the keys up; those that nobody has asked are this caller's to ask."""
+        """Look up the keys in the cache, and claim those that are neither stored nor being asked.
+
+        Stored replies are added to `found`. Returns the claimed keys, which the caller must ask and release.
+        """
         mine: set[str] = set()
         for key in keys:
             with self._lock:
@@ -91,7 +100,7 @@ class Asker:
             event.set()
 
     def _await(self, key: str, request: ChatRequest, reader: Callable[[Reply], Read]) -> Reply | JudgeFault:
-        """The reply to a question that another thread had under way; asked here where it failed there."""
+        """Wait for a question that another thread is asking; ask it here if it failed there."""
         with self._lock:
             event = self._under_way.get(key)
         if event is not None:
@@ -110,7 +119,10 @@ class Asker:
         asked: Sequence[tuple[str, ChatRequest, Callable[[Reply], object]]],
         found: dict[str, Reply | JudgeFault],
     ) -> None:
-        """Ask the model, and again where its reply cannot be read; usable replies go to the cache."""
+        """Ask the model, and again if a reply cannot be read.
+
+        Replies and faults are added to `found`, usable replies to the cache as well.
+        """
         left = list(asked)
         for attempt in range(self._attempts):
             again: list[tuple[str, ChatRequest, Callable[[Reply], object]]] = []

@@ -1,4 +1,4 @@
-"""What judging has cost and may cost."""
+"""Token usage, cost and token budget of a judge."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from verifiers.judge.errors import BudgetSpent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Sums over calls."""
+    """Sums over the calls of a judge."""
 
     calls: int = 0
-    """Exchanges with the model, retries included."""
+    """Calls of the model, retries included."""
     hits: int = 0
-    """Answers from the cache, or from the same question under way: free."""
+    """Answers from the cache, or shared with an equal question that was being asked; they cost nothing."""
     faults: int = 0
     """Questions that ended without an answer."""
     prompt_tokens: int = 0
@@ -24,11 +24,11 @@ class Usage:
     """In the currency of the prices."""
 
     def __add__(self, other: Usage) -> Usage:
-        """The sums of both."""
+        """Return the sums of both."""
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in FIELDS})
 
     def __sub__(self, other: Usage) -> Usage:
-        """What came since `other`, an earlier state of the same meters."""
+        """Return the usage since `other`, an earlier state of the same meters."""
         return Usage(**{name: getattr(self, name) - getattr(other, name) for name in FIELDS})
 
 
@@ -36,11 +36,11 @@ FIELDS = tuple(field.name for field in fields(Usage))
 
 
 class Meter:
-    """Counts tokens, and refuses a call that could exceed the budget. Of one judge, in all threads.
+    """Token counter of one judge, which refuses a call that could exceed the budget. Thread-safe.
 
     Args:
-        tokens: prompt and completion tokens that may be used in this process; None: any number.
-        prompt_price, completion_price: of a million tokens.
+        tokens: budget of prompt and completion tokens in this process; None: unlimited.
+        prompt_price, completion_price: price of a million tokens.
     """
 
     def __init__(self, *, tokens: int | None, prompt_price: float, completion_price: float) -> None:
@@ -52,19 +52,19 @@ class Meter:
 
     @property
     def usage(self) -> Usage:
-        """So far."""
+        """The usage so far."""
         with self._changed:
             return self._usage
 
     def cost_of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Of one call."""
+        """Return the cost of one call."""
         return (prompt_tokens * self._prices[0] + completion_tokens * self._prices[1]) / 1e6
 
     def reserve(self, most: int) -> None:
-        """Set aside what a call could use at most; waits while calls under way may give some back.
+        """Reserve the most tokens that a call could use; wait while running calls may return some of theirs.
 
         Raises:
-            BudgetSpent: it would exceed the budget whatever they give back.
+            BudgetSpent: the call could exceed the budget even if the running calls returned all of theirs.
         """
         if self._limit is None:
             return
@@ -79,7 +79,7 @@ class Meter:
             self._reserved += most
 
     def reserve_now(self, most: int) -> bool:
-        """As `reserve`, without waiting: False where the budget has no room while other calls are under way."""
+        """Reserve without waiting; return False, and reserve nothing, if the budget has no room at present."""
         with self._changed:
             if self._limit is not None:
                 if self._used() + self._reserved + most > self._limit:
@@ -88,7 +88,7 @@ class Meter:
             return True
 
     def settle(self, most: int, *, prompt_tokens: int, completion_tokens: int) -> None:
-        """Replace what was reserved by what was used."""
+        """Replace the reservation of a call by the tokens that it used, and count the call."""
         with self._changed:
             if self._limit is not None:
                 self._reserved -= most
@@ -103,7 +103,7 @@ class Meter:
             self._changed.notify_all()
 
     def count(self, *, hits: int = 0, faults: int = 0) -> None:
-        """Count answers that cost nothing, and questions without an answer."""
+        """Count answers that cost nothing (`hits`) and questions without an answer (`faults`)."""
         with self._changed:
             self._usage = replace(self._usage, hits=self._usage.hits + hits, faults=self._usage.faults + faults)
 

@@ -1,4 +1,4 @@
-"""Replies by request, on disk: the same question gets the same answer in the next run."""
+"""Cache of replies on disk: the same question gets the same answer in the next run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUSY_SECONDS = 60.0
 
 
 def default_cache() -> str:
-    """`reasoner/judge.sqlite3` in the user's cache folder."""
+    """Return the path of `reasoner/judge.sqlite3` in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return str(Path(root) / "reasoner" / "judge.sqlite3")
 
@@ -25,10 +25,12 @@ class CacheError(VerifierError, OSError):
 
 
 class ReplyCache:
-    """An SQLite file of replies, shared by threads and processes. The first answer to a question stays.
+    """An SQLite file of replies, shared by threads and processes. The first answer to a question is kept.
 
     Args:
-        path: of the file; "" keeps replies in memory, for this process alone.
+        path: of the file; "": replies are kept in memory, for this process alone.
+    Raises:
+        CacheError: the file cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -46,7 +48,11 @@ class ReplyCache:
             raise self._fault(error) from error
 
     def get(self, key: str) -> Reply | None:
-        """The stored reply."""
+        """Return the stored reply, or None.
+
+        Raises:
+            CacheError: the file cannot be read.
+        """
         try:
             with self._lock:
                 row = self._file.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
@@ -55,7 +61,11 @@ class ReplyCache:
         return None if row is None else Reply.from_json(json.loads(row[0]))
 
     def put(self, key: str, reply: Reply) -> Reply:
-        """Store a reply unless another process was first; returns the one that is stored."""
+        """Store a reply unless the key has one; return the reply that is stored.
+
+        Raises:
+            CacheError: the file cannot be written.
+        """
         try:
             with self._lock:
                 self._file.execute(
@@ -76,7 +86,7 @@ class ReplyCache:
 
     def _fault(self, error: Exception) -> CacheError:
         return CacheError(
-            f"the judge's cache {self._path!r} cannot be used: {error}. Give another file with cache, or cache=''."
+            f"the judge's cache {self._path!r} cannot be used: {error}. Set cache to another file, or to ''."
         )
 
 

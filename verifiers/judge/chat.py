@@ -1,4 +1,4 @@
-"""What goes to a judge's model and what comes back, whatever serves it."""
+"""Requests to a judge model and its replies, independent of what serves the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """One call of the judge's model."""
+    """One call of the judge model."""
 
     turns: tuple[Turn, ...]
     schema: Mapping[str, JSON]
@@ -30,10 +30,10 @@ class ChatRequest:
     temperature: float = 0.0
     seed: int = 0
     top_logprobs: int = 0
-    """Alternatives a token whose log-probabilities are wanted; 0: none."""
+    """Alternatives for each token whose log-probabilities are requested; 0: none."""
 
     def key(self, identity: Mapping[str, JSON]) -> str:
-        """A digest of all that can change the reply: the model's identity and the whole request."""
+        """Return a hex digest of everything that can change the reply: the model's identity and the whole request."""
         content: JSON = [
             dict(identity),
             [list(turn) for turn in self.turns],
@@ -43,16 +43,19 @@ class ChatRequest:
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=32).hexdigest()
 
     def with_tokens(self, max_tokens: int) -> ChatRequest:
-        """The same request with more room for the reply."""
+        """Return a copy of the request with another `max_tokens`."""
         return replace(self, max_tokens=max_tokens)
 
     def prompt_bytes(self) -> int:
-        """UTF-8 bytes of the turns and their frame: no byte-level tokenizer makes more tokens of them."""
+        """Return the UTF-8 bytes of the turns, with 16 for the template of each: an upper bound of the prompt's tokens.
+
+        No byte-level tokenizer makes more tokens of them.
+        """
         return sum(len(turn.content.encode("utf-8", "replace")) + 16 for turn in self.turns)
 
 
 class Token(NamedTuple):
-    """A sampled token and the log-probabilities of what could have stood there."""
+    """A sampled token and the log-probabilities of its alternatives, itself included."""
 
     text: str
     logprobs: Mapping[str, float]
@@ -75,11 +78,11 @@ class Reply(NamedTuple):
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    """Both as charged: by the endpoint's count where that can be true, else by ours."""
+    """Both as charged: the endpoint's count if it is plausible, otherwise our own (see `counting`)."""
     tokens: tuple[Token, ...] = ()
-    """With log-probabilities, where they were asked for."""
+    """Tokens with log-probabilities; empty if none were requested."""
     model: str = ""
-    """That answered, by its own word; empty where nothing was said."""
+    """Name of the model that answered, as the server reports it; empty if it reports none."""
 
     def to_json(self) -> StoredReply:
         """Return the reply as the cache stores it."""
@@ -93,21 +96,21 @@ class Reply(NamedTuple):
 
     @classmethod
     def from_json(cls, row: StoredReply) -> Reply:
-        """The inverse of `to_json`."""
+        """Build a reply from JSON: the inverse of `to_json`."""
         tokens = tuple(Token(text, logprobs) for text, logprobs in row["tokens"])
         return cls(row["text"], row["finish_reason"], *row["usage"], tokens, row.get("model", ""))
 
 
 class Backend(Protocol):
-    """Something that answers chat requests."""
+    """Interface of anything that answers chat requests."""
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        """What tells one judge's answers from another's: model, revision, how replies are constrained."""
+        """Part of the cache key that distinguishes judges: model, revision, how replies are constrained."""
         ...
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
-        """Replies in order; a fault stands where there is none."""
+        """Return the replies in order, with a fault for each request that got none."""
         ...
 
 

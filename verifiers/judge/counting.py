@@ -1,4 +1,4 @@
-"""What a call took, counted by ourselves, and what an endpoint says of it where that can be true."""
+"""Tokens used by a call: the endpoint's count if it is plausible, otherwise an estimate from the texts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from verifiers.verdict import JSON
 
 PIECE = re.compile(r"[A-Za-z]{1,3}|\s+|.", re.DOTALL)
 LONGEST_TOKEN = 64
-"""Bytes of a token, on average over a text; no tokenizer packs a prompt closer (ours)."""
+"""Upper bound of the mean bytes per token of a text (our choice): no tokenizer packs a prompt more densely."""
 
 
 class Tokens(NamedTuple):
-    """Of one call."""
+    """Tokens of one call."""
 
     prompt: int
     completion: int
 
 
 def tokens_of(text: str) -> int:
-    """More tokens than an ordinary tokenizer makes of a text: about one for 2.3 bytes of English, each digit one.
+    """Overestimate the tokens of a text: about one for 2.3 bytes of English, one for each digit.
 
     Example:
         >>> tokens_of("Hello, world 42"), tokens_of("中文")
@@ -35,11 +35,11 @@ def tokens_of(text: str) -> int:
 
 
 def own_count(request: ChatRequest, text: str | None) -> Tokens:
-    """What a call took, without a word of the endpoint's; at most what was reserved for it.
+    """Estimate the tokens of a call without the endpoint's count; at most the number reserved for it.
 
     Args:
         request: the call.
-        text: that came back, of whatever form; None: how much came is not known.
+        text: the reply as received, parsed or not; None: unknown, counted as max_tokens.
     """
     prompt = sum(tokens_of(turn.content) + 8 for turn in request.turns)
     completion = request.max_tokens if text is None else min(request.max_tokens, tokens_of(text))
@@ -47,22 +47,27 @@ def own_count(request: ChatRequest, text: str | None) -> Tokens:
 
 
 def counted(usage: JSON, request: ChatRequest, text: str) -> Tokens:
-    """What a call took by the endpoint's word, and by our own count where it says nothing or what cannot be.
+    """Return the tokens of a call: the endpoint's counts if they are plausible, otherwise those of `own_count`.
 
-    A prompt has no more tokens than bytes, and a reply no more than were allowed or stand in it: what is charged is
-    never more than what was reserved, unless the text that came shows that the endpoint went beyond the limit.
+    A plausible prompt has no more tokens than bytes; a plausible reply has no more than max_tokens, or than `tokens_of`
+    its text. So the charge exceeds the reservation only if the text itself shows that the endpoint exceeded the limit.
+
+    Args:
+        usage: the field `usage` of the endpoint's answer, of any type.
+        request: the call.
+        text: of the reply.
     """
-    own, said = own_count(request, text), usage if isinstance(usage, dict) else {}
+    own, reported = own_count(request, text), usage if isinstance(usage, dict) else {}
     least = request.prompt_bytes() // LONGEST_TOKEN
-    prompt = _said(said, "prompt_tokens", least, request.prompt_bytes())
+    prompt = _plausible(reported, "prompt_tokens", least, request.prompt_bytes())
     least = len(text.encode("utf-8", "replace")) // LONGEST_TOKEN
     most = max(request.max_tokens, tokens_of(text))
-    completion = _said(said, "completion_tokens", least, most)
+    completion = _plausible(reported, "completion_tokens", least, most)
     return Tokens(own.prompt if prompt is None else prompt, own.completion if completion is None else completion)
 
 
-def _said(usage: Mapping[str, JSON], name: str, least: int, most: int) -> int | None:
-    """A number of the endpoint's; None where it is none that can be."""
+def _plausible(usage: Mapping[str, JSON], name: str, least: int, most: int) -> int | None:
+    """Return a count from the endpoint's usage; None if it is no whole number from `least` (at least 1) to `most`."""
     value = usage.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

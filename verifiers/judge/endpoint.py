@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat endpoint as a judge's model: structured replies, retries, limits."""
+"""Judge models behind an OpenAI-compatible chat endpoint: structured replies, retries, limits."""
 
 from __future__ import annotations
 
@@ -28,26 +28,30 @@ if TYPE_CHECKING:
     import httpx
 
 STRUCTURED = ("json_schema", "vllm", "prompt")
-"""How a reply is held to its schema: OpenAI's response_format, vLLM's structured_outputs, or by asking alone."""
+"""Ways to constrain a reply to its schema: OpenAI's response_format, vLLM's structured_outputs, the prompt alone."""
 COME_BACK = (408, 425, 429, 500, 502, 503, 504, 529)
+"""HTTP statuses after which a call is retried."""
 MAX_REPLY_BYTES = 8 << 20
 MOST_OTHERS = 20
-"""Models of other names that are spoken of."""
+"""Unexpected model names that are logged, at most."""
 MOST_LOGPROB = 0.01
-"""Above 0 by rounding alone."""
+"""Largest log-probability that is accepted, as a rounding error above 0."""
 MOST_NAME = 200
-"""Characters of a model's name, and of a finish_reason, that are kept."""
+"""Characters of a model's name and of a finish_reason that are kept."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0
-"""Seconds: pauses double, and each is drawn from the upper half of its length (ours), so that clients spread out."""
+"""Seconds between retries. Pauses double; each is drawn from the upper half of its length, so that clients spread out.
+
+Both are our choice.
+"""
 
 
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading an answer of any content may raise."""
+"""Exceptions that parsing an arbitrary answer may raise."""
 _log = logging.getLogger(__name__)
 
 
 class _Answered(NamedTuple):
-    """An answer as it came."""
+    """An HTTP answer before parsing."""
 
     status: int
     after: str | None
@@ -55,22 +59,24 @@ class _Answered(NamedTuple):
 
 
 class _BrokeOff(Busy):
-    """An answer that began well and broke off."""
+    """An answer that was interrupted after status 200, or is too large."""
 
 
 class Endpoint:
-    """Calls `URL/chat/completions`.
+    """Client of `URL/chat/completions`.
 
     Args:
-        url: of the API, as in http://127.0.0.1:8000/v1.
-        model: its name there.
-        revision: of its weights, where the name alone does not tell: part of the cache key.
-        key_variable: environment variable that holds the API key; unset: no key is sent.
+        url: address of the API, as in http://127.0.0.1:8000/v1.
+        model: name of the model there.
+        revision: of the weights, if the name does not identify them; part of the cache key.
+        key_variable: environment variable that contains the API key; empty: no key is sent.
         structured: json_schema (OpenAI, vLLM and most servers), vllm, or prompt for servers that constrain nothing.
-        seconds: for one question, retries included.
-        retries: of calls that fail for a reason that passes: busy, away, a server's own fault.
-        concurrency: calls under way at a time.
-        meter: of tokens.
+        seconds: timeout of one question, retries included.
+        retries: of calls that fail for a temporary reason: busy, unreachable, an error of the server.
+        concurrency: simultaneous calls.
+        meter: counts tokens and cost.
+    Raises:
+        BadOption: an option is invalid, or `url` contains a user or a password.
     """
 
     def __init__(
@@ -90,7 +96,7 @@ class Endpoint:
             raise BadOption(f"url must be the API's address, as in http://127.0.0.1:8000/v1; got {url!r}.")
         if "@" in urlsplit(url).netloc:
             raise BadOption(
-                "url must not hold a user or a password. Name the variable that holds the key: key_variable."
+                "url must not contain a user or a password. Name the variable that contains the key: key_variable."
             )
         if structured not in STRUCTURED:
             raise BadOption(f"structured must be one of {', '.join(STRUCTURED)}; got {structured!r}.")
@@ -107,12 +113,12 @@ class Endpoint:
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
         self._others: set[str] = set()
-        """Models that answered though another one was asked."""
+        """Names of unexpected models that have answered."""
         self._threads: ThreadPoolExecutor | None = None
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        """The address is no part of it: a server that moves is the same judge."""
+        """Model, revision and `structured`. Without the address: a server that moves is the same judge."""
         return {"model": self._model, "revision": self._revision, "structured": self._structured}
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
@@ -124,7 +130,7 @@ class Endpoint:
         return list(self._threads.map(self._answer, requests))
 
     def _answer(self, request: ChatRequest) -> Reply | JudgeFault:
-        """A reply or a fault, neither of which holds the key."""
+        """Return a reply or a fault, with the API key masked in both."""
         key = ""
         with self._room:
             try:
@@ -132,11 +138,11 @@ class Endpoint:
                 return self._noticed(_without_key(self._with_retries(request, key), key))
             except JudgeFault as fault:
                 return type(fault)(without_key(str(fault), key))
-            except Exception as error:  # the boundary: nothing that an endpoint sends may end a batch, or tell the key
+            except Exception as error:  # nothing that an endpoint sends may end a batch or leak the key
                 return JudgeFault(without_key(f"{self._where}: {type(error).__name__}: {error}", key))
 
     def _noticed(self, reply: Reply) -> Reply:
-        """The reply; where another model gave it than was asked, that is said once a model."""
+        """Return the reply; log a warning, once for each name, if another model answered than was asked."""
         if reply.model and not same_model(self._model, reply.model):
             with self._lock:
                 known, self._others = reply.model in self._others, self._others | {reply.model}
@@ -158,18 +164,18 @@ class Endpoint:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _metered(self, request: ChatRequest, deadline: float, key: str) -> Reply:
-        """One call, charged whatever comes of it, unless it is refused or does not arrive."""
+        """Make one call and charge it, also if it fails, unless it was refused or did not arrive."""
         most = request.prompt_bytes() + request.max_tokens
         self._meter.reserve(most)
         used = Tokens(0, 0)
         try:
             answered = self._exchange(request, deadline, key)
             if answered.status == 200:
-                used = own_count(request, answered.content.decode(errors="replace"))  # where it cannot be read
+                used = own_count(request, answered.content.decode(errors="replace"))  # if it cannot be parsed
             reply = self._read(answered, request, key)
             used = Tokens(reply.prompt_tokens, reply.completion_tokens)
             return reply
-        except TimeoutError as error:  # the server may have worked all the same: charged as if it had
+        except TimeoutError as error:  # the server may have generated all the same: charged in full
             used = Tokens(most - request.max_tokens, request.max_tokens)
             raise Busy(f"{self._where} did not answer in time") from error
         except _BrokeOff:
@@ -250,10 +256,12 @@ class Endpoint:
 
 
 def read_completion(body: JSON, request: ChatRequest) -> Reply:
-    """The first choice of a chat completion, with what it took.
+    """Return the first choice of a chat completion, with its token counts.
+
+    A refusal becomes a reply "refused: ..." with the finish reason "refusal".
 
     Raises:
-        KeyError, IndexError, TypeError, ValueError, OverflowError: it is none.
+        KeyError, IndexError, TypeError, ValueError, OverflowError: the body is no chat completion.
     """
     answer = _object(body)
     choice = _object(_list(answer["choices"])[0])
@@ -275,7 +283,7 @@ def _headers(key: str) -> dict[str, str]:
 
 
 def _without_key(reply: Reply, key: str) -> Reply:
-    """The reply, where it repeats the key without it; the places of its tokens are then lost."""
+    """Return the reply with the key masked. Its tokens are dropped if its text changed, since they no longer match."""
     text, model = without_key(reply.text, key), without_key(reply.model, key)
     tokens = reply.tokens if text == reply.text else ()
     return reply._replace(text=text, model=model, finish_reason=without_key(reply.finish_reason, key), tokens=tokens)
@@ -283,19 +291,19 @@ def _without_key(reply: Reply, key: str) -> Reply:
 
 def _object(value: JSON) -> dict[str, JSON]:
     if not is_object(value):
-        raise TypeError(f"{type(value).__name__} where an object is due")
+        raise TypeError(f"{type(value).__name__} instead of an object")
     return value
 
 
 def _list(value: JSON) -> list[JSON]:
     if not is_list(value):
-        raise TypeError(f"{type(value).__name__} where a list is due")
+        raise TypeError(f"{type(value).__name__} instead of a list")
     return value
 
 
 def _logprob(value: JSON) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= MOST_LOGPROB:
-        raise TypeError("a log-probability must be a number that is not above 0")
+        raise TypeError("a log-probability must be a number, at most 0")
     return min(0.0, float(value))
 
 
@@ -313,12 +321,15 @@ def _tokens(choice: Mapping[str, JSON]) -> tuple[Token, ...]:
 def _seconds(after: str | None) -> float | None:
     try:
         return max(0.0, float(after)) if after else None
-    except ValueError:  # a date: the pause of our own will do
+    except ValueError:  # a date: the usual pause is used
         return None
 
 
 def _shown(answered: _Answered, key: str) -> str:
-    """The begin of an answer, cut when the key is masked: half a key would not be known as one."""
+    """Return the start of an answer for a message.
+
+    The key is masked before the answer is cut, since half a key would not be recognised.
+    """
     return without_key(answered.content[:2000].decode(errors="replace"), key)[:300]
 
 

@@ -1,4 +1,4 @@
-"""Faults of a judge. None of them is ever a reward."""
+"""Errors of a judge. None of them is ever turned into a reward."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class JudgeFault(VerifierError):
 
 
 class Unusable(JudgeFault):
-    """A reply that cannot be read: malformed, cut off, outside the levels. Asking again may help."""
+    """A reply that cannot be read: malformed, truncated, outside the levels. Asking again may help."""
 
 
 class Busy(JudgeFault):
-    """The endpoint asks to come back later, or could not be reached."""
+    """The endpoint is busy or could not be reached; a retry may help."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
-        """Seconds to wait, where the endpoint says so."""
+        """Seconds to wait according to the endpoint (Retry-After); None if it did not say."""
 
 
 class BudgetSpent(JudgeFault):
@@ -27,4 +27,4 @@ class BudgetSpent(JudgeFault):
 
 
 class Obeyed(JudgeFault):
-    """The judge followed an instruction in the data that it was told to grade."""
+    """The judge followed an instruction in the data that it was grading."""

@@ -1,6 +1,6 @@
-"""Decisions of judges as others have published them, and how reliable each judge was.
+"""Published decisions of judges, and the reliability of each judge.
 
-Formats: `[[A>B]]` and its relatives (Arena-Hard, JudgeBench), and two scores (reward models).
+Formats: `[[A>B]]` and its variants (Arena-Hard, JudgeBench), and two scores (reward models).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ LABELS: Mapping[str, Side] = {"A>B": "first", "B>A": "second", "A=B": "tie"}
 
 
 def read_marks(text: str) -> Side | None:
-    """The side that a text's `[[...]]` names; None where it has none, or two that differ, even in strength.
+    """Return the side that the mark `[[...]]` in a text names.
+
+    None if the text has no mark, or marks that differ, even if only in strength (`>` and `>>`).
 
     Example:
         >>> read_marks("My final verdict is: [[B>>A]]"), read_marks("[[A>B]] ... or [[A=B]]")
@@ -41,34 +43,34 @@ def read_marks(text: str) -> Side | None:
 
 
 def read_scores(scores: Sequence[float]) -> Side | None:
-    """The side with the higher score; equal scores are a tie."""
+    """Return the side with the higher score, "tie" if they are equal, and None unless there are two scores."""
     if len(scores) != 2:
         return None
     return "first" if scores[0] > scores[1] else "second" if scores[0] < scores[1] else "tie"
 
 
 class Judgment(NamedTuple):
-    """A judge's decision on a pair, with the pair in its own order."""
+    """A judge's decision on a pair, in the order of the data set: already swapped back if the judge saw it swapped."""
 
     judge: str
     pair: str
     swapped: bool
     """True if the judge saw the second completion first."""
     decision: Side | None
-    """None: no decision can be read from its text."""
+    """None: no decision can be read from the judge's text."""
     label: Side
     """The right decision, from a person or from the facts."""
 
 
 class UnreadableRow(ValueError):
-    """A row is no judgement; the message says why."""
+    """The row is not a judgment; the message says why."""
 
 
 def read_judgment(row: Mapping[str, JSON]) -> Judgment:
-    """A row {pair_id, judge_model, order: AB | BA, label: A>B | B>A | A=B, judge_text | scores}.
+    """Parse a row {pair_id, judge_model, order: AB | BA, label: A>B | B>A | A=B, judge_text | scores}.
 
     Raises:
-        UnreadableRow: a column is missing or unknown.
+        UnreadableRow: label or order has an unknown value, or judge_text and scores are both missing.
     """
     label, order = LABELS.get(str(row.get("label"))), str(row.get("order", "AB"))
     if label is None or order not in ("AB", "BA"):
@@ -79,7 +81,7 @@ def read_judgment(row: Mapping[str, JSON]) -> Judgment:
     elif isinstance(text, str):
         decision = read_marks(text)
     else:
-        raise UnreadableRow("a judgement must have judge_text or scores.")
+        raise UnreadableRow("a judgment must have judge_text or scores.")
     if decision is not None and order == "BA":
         decision = SWAPPED[decision]
     pair = f"{row.get('response_model', '')}/{row.get('pair_id')}"
@@ -88,17 +90,17 @@ def read_judgment(row: Mapping[str, JSON]) -> Judgment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """How reliable one judge was."""
+    """All decisions of one judge."""
 
     judge: str
     judgments: Sequence[Judgment]
 
     def to_json(self) -> dict[str, JSON]:
-        """Counts, shares with 95 % Wilson intervals, kappa.
+        """Return counts, shares with 95 % Wilson intervals and kappa as JSON.
 
-        Of the orders: accuracy of each alone, a tie or a judgement that cannot be told counting as wrong; how often
-        both say the same; accuracy of both together, where the side that more orders name wins and nothing else does
-        (JudgeBench, arXiv:2410.12784, section 4).
+        Accuracy is given for each order alone, where a decision that is not the label counts as wrong, such as a tie or
+        one that cannot be read. `consistent` is the share of pairs with the same decision in both orders. Accuracy of
+        both orders together takes the decision of `joint` (JudgeBench, arXiv:2410.12784, section 4).
         """
         straight = {one.pair: one for one in self.judgments if not one.swapped}
         swapped = {one.pair: one for one in self.judgments if one.swapped}
@@ -134,7 +136,7 @@ def joint(*decisions: Side | None) -> Side:
 
 
 def share(successes: Iterable[bool]) -> JSON:
-    """Share and its 95 % Wilson interval, and how many; None of nothing."""
+    """Return [share of successes, low, high, rows] with a 95 % Wilson interval; None if there are no rows."""
     rows = list(successes)
     if not rows:
         return None
@@ -143,7 +145,7 @@ def share(successes: Iterable[bool]) -> JSON:
 
 
 def by_judge(judgments: Iterable[Judgment]) -> list[Record]:
-    """Records of all judges, by name."""
+    """Group judgments by judge; return one record each, sorted by name."""
     found: dict[str, list[Judgment]] = defaultdict(list)
     for judgment in judgments:
         found[judgment.judge].append(judgment)

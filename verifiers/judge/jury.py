@@ -1,4 +1,4 @@
-"""`jury`: several judges on one question; the mean or the median of what they give, and how far they disagree."""
+"""`jury`: several judges on one question; the mean or median of their rewards, and their disagreement."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ POOLED = {"mean": statistics.fmean, "median": statistics.median}
 
 
 class Jury(Composite):
-    """Asks several judges and pools their rewards. A judge that is away is left out while a quorum has spoken.
+    """Several judges whose rewards are pooled. Judges that fail are left out as long as a quorum has answered.
 
     Args:
         judges: each {"verifier": "judge", "options": {...}, "name": its name}.
         pool: mean or median.
-        quorum: judges that must have spoken; None: more than half.
+        quorum: judges that must have answered; None: more than half.
     """
 
     name = "jury"
@@ -36,14 +36,14 @@ class Jury(Composite):
 
     @classmethod
     def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
-        """Each judge is judged as the verifier that it is."""
+        """Return True: the options of each judge are checked by its own verifier."""
         return True
 
     def __init__(self, *, judges: list[JSON], pool: str = "mean", quorum: int | None = None) -> None:
         super().__init__([part_from(judge, where=f"judges[{at}]") for at, judge in enumerate(judges)])
         if len(judges) < 2 or pool not in POOLED:
             raise BadOption(
-                f"a jury must have two judges or more, and pool by mean or median; got {len(judges)}, {pool}."
+                f"a jury must have at least two judges, and pool mean or median; got {len(judges)}, {pool}."
             )
         self._pool, self._quorum = pool, len(judges) // 2 + 1 if quorum is None else quorum
         if not 1 <= self._quorum <= len(judges):
@@ -52,7 +52,7 @@ class Jury(Composite):
         self.checklists = all(getattr(part.made, "checklists", False) for part in self.parts)
 
     def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
-        """Never: every judge is heard."""
+        """Return False: every judge is always asked."""
         return False
 
     def grade(self, row: GradingRow) -> Verdict:
@@ -72,7 +72,8 @@ class Jury(Composite):
         away = {name: verdict.reason for name, verdict in verdicts.items() if verdict.reward is None}
         if len(rewards) < self._quorum:
             causes = "; ".join(f"{name}: {reason}" for name, reason in away.items())
-            joined = fixed(Outcome.VERIFIER_ERROR, f"{len(rewards)} of {len(verdicts)} judges spoke: {causes}"[:2000])
+            reason = f"{len(rewards)} of {len(verdicts)} judges answered: {causes}"
+            joined = fixed(Outcome.VERIFIER_ERROR, reason[:2000])
         else:
             reward = self._pooled([*rewards.values()])
             nearest = min(rewards, key=lambda name: abs(rewards[name] - reward))
@@ -80,7 +81,7 @@ class Jury(Composite):
             if answers := self._answers({name: verdicts[name] for name in rewards}):
                 joined = replace(joined, detail={**joined.detail, "answers": answers})
         heard: dict[str, JSON] = {
-            name: {"reward": v.reward, **{key: held for key, held in v.detail.items() if key != "answers"}}
+            name: {"reward": v.reward, **{key: value for key, value in v.detail.items() if key != "answers"}}
             for name, v in verdicts.items()
         }
         return replace(
@@ -94,22 +95,22 @@ class Jury(Composite):
         return min(1.0, max(0.0, round(POOLED[self._pool](rewards), 9)))
 
     def _answers(self, heard: Mapping[str, Verdict]) -> list[JSON]:
-        """The answers of a checklist, each pooled by itself; none where the judges were asked one question.
+        """Pool the answers to a checklist question by question; empty if the judges were asked a single question.
 
-        A judge that found nothing to grade (an empty text) gives every question its own reward, 0.
+        A judge that found nothing to grade (an empty text) counts with its reward of 0 for every question.
         """
         lists = {name: found for name, verdict in heard.items() if is_list(found := verdict.detail.get("answers"))}
         pooled: list[JSON] = []
         for at in range(max(map(len, lists.values()), default=0)):
-            said = {
+            answered = {
                 name: one
                 for name, found in lists.items()
                 if is_object(one := found[at]) and _is_number(one.get("reward"))
             }
-            rewards = [float(str(one["reward"])) for one in said.values()]
+            rewards = [float(str(one["reward"])) for one in answered.values()]
             rewards += [verdict.reward or 0.0 for name, verdict in heard.items() if name not in lists]
-            reasons = "; ".join(f"{name}: {one.get('reason')}" for name, one in said.items())
-            judges: dict[str, JSON] = {name: dict(one) for name, one in said.items()}
+            reasons = "; ".join(f"{name}: {one.get('reason')}" for name, one in answered.items())
+            judges: dict[str, JSON] = {name: dict(one) for name, one in answered.items()}
             pooled.append(
                 {
                     "reward": self._pooled(rewards),

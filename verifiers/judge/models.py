@@ -1,18 +1,18 @@
-"""Whether the model that answered is the one that was asked."""
+"""Comparison of the model that answered with the model that was asked."""
 
 from __future__ import annotations
 
 import re
 
 VERSION = re.compile(r"(?:[-@:](?:\d{3,}(?:[-.]\d+)*|v\d+(?:\.\d+)*|latest|preview|stable|exp|\d\d-\d\d))*")
-"""What a provider adds to a name for one of its versions: -2024-08-06, -0613, @20240806, :latest, -preview-05-20."""
+"""Suffix by which a provider marks a version of a model: -2024-08-06, -0613, @20240806, :latest, -preview-05-20."""
 
 
 def same_model(asked: str, answered: str) -> bool:
-    """Return True where the name that came back is the one asked for, or a version of it.
+    """Return True if the name that came back is the one asked for, or a version of it.
 
-    A name with its organisation in front (`org/name`) is the same as without; letters count in either case. Whether two
-    other names mean one model, nobody can tell from here.
+    Case is ignored, and an organisation in front (`org/name`) unless both names have one. Aliases of a model under
+    another name are not recognised.
 
     Example:
         >>> same_model("gpt-4o", "gpt-4o-2024-08-06"), same_model("gpt-4o", "gpt-4o-mini")

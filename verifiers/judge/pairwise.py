@@ -1,4 +1,4 @@
-"""Which of two completions is better, asked in both orders: an order that decides is no preference."""
+"""Pairwise comparison by a judge, in both orders: if the orders disagree, there is no preference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SWAPPED: dict[Side, Side] = {"first": "second", "second": "first", "tie": "tie"}
 
 
 class PairQuestion(NamedTuple):
-    """Two completions of one prompt, and what makes one better."""
+    """Two completions of one prompt, and the question that decides which is better."""
 
     question: str
     first: str
@@ -28,20 +28,20 @@ class PairQuestion(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """The preference of a judge, over both orders."""
+    """Preference of a judge, from both orders of a pair."""
 
     better: Side
     chances: tuple[float, ...]
-    """Probability that the first is better, a tie being one half: in each order, and of a third call."""
+    """Probability that the first is better (a tie counts 1/2): as asked, swapped, and from the third judge if asked."""
     sides: tuple[Side, ...]
-    """The better one, in the order of the question: as asked, swapped, and of a third call."""
+    """Better completion, in the order of the question: as asked, swapped, and from the third judge if asked."""
     reasons: tuple[str, ...]
     models: tuple[str, ...] = ()
-    """That answered, a call each; empty where nothing was said."""
+    """Names of the models that answered, one for each call; an empty name if the server reports none."""
 
     @property
     def probability(self) -> float:
-        """Probability that the first is better: the mean over the calls."""
+        """Probability that the first is better: the mean over all calls."""
         return sum(self.chances) / len(self.chances)
 
     @property
@@ -53,14 +53,14 @@ class Preference:
 def compare_pairs(
     judge: ModelJudge, pairs: Sequence[PairQuestion], *, third: ModelJudge | None = None
 ) -> list[Preference | JudgeFault]:
-    """Ask about each pair in both orders, all at once.
+    """Compare the completions of each pair in both orders, all at once.
 
     Args:
-        judge: with scores="expectation" the probabilities are its own, else 0, 1/2 or 1 an order.
-        pairs: what to compare.
-        third: asked, in the given order, where the orders disagree, and decides; None: then it is a tie.
+        judge: with scores="expectation" the probabilities are its own; otherwise 0, 1/2 or 1 for each order.
+        pairs: the pairs to compare.
+        third: judge that decides pairs on which the orders disagree, asked in the given order; None: they are ties.
     Returns:
-        A preference a pair, in order, or the fault of the first order that has no answer.
+        For each pair, in order, its preference, or the first fault of its calls.
     """
     answers = _ask(judge, [pair for pair in pairs for pair in (pair, _swapped(pair))])
     found: list[Preference | JudgeFault] = [_joined(answers[2 * at], answers[2 * at + 1]) for at in range(len(pairs))]
@@ -91,7 +91,7 @@ def _ask(judge: ModelJudge, pairs: Sequence[PairQuestion]) -> list[Judged | Judg
 
 
 def _chance(judged: Judged) -> float:
-    """Return the probability that the first shown is better."""
+    """Return the probability that the completion shown first is better."""
     return judged.shares.get(1, 0.0) + judged.shares.get(0, 0.0) / 2
 
 

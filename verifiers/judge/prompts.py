@@ -1,8 +1,8 @@
-"""What a judge reads. The graded text is data: in blocks that it cannot close, with everything disarmed that a model or
-a chat template could take for structure.
+"""Prompts of a judge. The graded text is data: it stands in blocks that it cannot close, and everything in it that a
+model or a chat template could take for structure is escaped.
 
-The number in the tags is a digest of the data itself. A text that held its own number would have to be a fixed point of
-the digest, so that nobody can write one; and the same text gives the same prompt, so that verdicts can be cached.
+The number in the tags is a digest of the data itself. To contain its own number, a text would have to be a fixed point
+of the digest, which nobody can construct. The same text gives the same prompt, so verdicts can be cached.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from verifiers.judge.structure import disarm
 from verifiers.verdict import JSON
 
 PROMPT_VERSION = "2"
-"""Raised with every change of wording; part of every verdict's version and, through the text, of every cache key."""
+"""Incremented with every change of wording. Part of every verdict's version and, by the text, of every cache key."""
 
 WORDS = (
     "amber birch cedar delta ember fjord grove heron inlet jetty kite lemon maple nylon ocean pearl quartz river "
@@ -28,24 +28,28 @@ WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A rendered prompt and what its reply must hold."""
+    """A rendered prompt, and what its reply must contain."""
 
     turns: tuple[Turn, ...]
     schema: Mapping[str, JSON]
+    """JSON schema of the reply."""
     check: str
-    """The word that the judge was told to repeat."""
+    """The check word, a pair of words such as "amber-kite" that the judge must repeat."""
     decoy: str | None
-    """The word that the data tells it to write instead; None: no canary was laid."""
+    """The word that an instruction in the data asks for instead (the canary); None: there is no canary."""
 
 
 def nonce_of(*data: str | None) -> str:
-    """Twelve hexadecimal digits that the data decides and cannot hold."""
+    """Return the number for the tags of a prompt: a digest of its data, in twelve hexadecimal digits."""
     content = json.dumps([PROMPT_VERSION, *data]).encode()
     return hashlib.blake2b(content, digest_size=6, person=b"judge nonce").hexdigest()
 
 
 def words_of(nonce: str) -> tuple[str, str]:
-    """The check word and the decoy of a prompt: two different pairs of words."""
+    """Derive the check word and the decoy of a prompt from the number of its tags.
+
+    Each is a pair of words joined by a hyphen, such as "amber-kite", and the two differ.
+    """
     digest = hashlib.blake2b(nonce.encode(), digest_size=4, person=b"judge words").digest()
     one, two, three, four = (WORDS[byte % len(WORDS)] for byte in digest)
     check = f"{one}-{two}"
@@ -53,7 +57,7 @@ def words_of(nonce: str) -> tuple[str, str]:
 
 
 def block(name: str, nonce: str, text: str) -> str:
-    """One block of data."""
+    """Return a block of data: the escaped text between numbered tags."""
     return f"<{name}-{nonce}>\n{disarm(text)}\n</{name}-{nonce}>"
 
 
@@ -77,7 +81,7 @@ STATEMENT_RULES = """\
 A statement with several parts is true only if each of them is. Where it lists examples ("such as", "for example", \
 "including"), it is true without all of them. It may describe something undesirable: say if it is true of the \
 completion, not if the completion is good."""
-"""The rules of HealthBench's grader for one criterion, in our words (openai/simple-evals, healthbench_eval.py,
+"""Rules of HealthBench's grader for one criterion, in our own words (openai/simple-evals, healthbench_eval.py,
 GRADER_TEMPLATE at 9e2fafd)."""
 CHECKLIST_ANSWER = """\
 Answer with one JSON object and nothing else. Its first key is "check": the word {check}. Then come, for each N from 1 \
@@ -91,15 +95,15 @@ to {count}, three keys in this order:
 def grading_prompt(
     *, question: Question, completion: str, prompt: str | None, canary: bool, reverse: bool = False
 ) -> Prompt:
-    """Ask for the level of one completion.
+    """Build the prompt that asks for the level of one completion.
 
-    What changes from criterion to criterion stands last, so that a server with a prefix cache reads a completion once.
+    The parts that depend on the criterion come last, so that a server with a prefix cache reads a completion once.
 
     Args:
-        question: what is asked.
-        completion: the text that is graded, without its thinking.
-        prompt: what it was written for; None: not shown.
-        canary: lay an order in the data.
+        question: the question with its levels.
+        completion: the text to grade, without its thinking.
+        prompt: the prompt of the completion; None: not shown.
+        canary: add an instruction to the data that the judge must not follow.
         reverse: list the highest level first.
     """
     nonce = nonce_of(prompt, completion)
@@ -130,9 +134,9 @@ def grading_prompt(
 def checklist_prompt(
     *, questions: Sequence[Question], completion: str, prompt: str | None, canary: bool, reverse: bool = False
 ) -> Prompt:
-    """Ask for the level of one completion on several questions in one call; arguments as of `grading_prompt`.
+    """Build the prompt that asks several questions about one completion in one call.
 
-    A reference answer that several questions share is shown once.
+    The arguments are those of `grading_prompt`. A reference answer that several questions share is shown once.
     """
     nonce = nonce_of(prompt, completion)
     check, decoy = words_of(nonce)
@@ -156,7 +160,7 @@ def checklist_prompt(
         level: JSON = {"type": "integer", "enum": [level.level for level in one.levels]}
         texts: dict[str, JSON] = {"evidence": {"type": "string", "maxLength": 300}}
         texts["reason"] = {"type": "string", "maxLength": 300}
-        properties |= {f"{key}_{number}": held for key, held in (*texts.items(), ("level", level))}
+        properties |= {f"{key}_{number}": field for key, field in (*texts.items(), ("level", level))}
     asked.append(CHECKLIST_ANSWER.format(check=check, count=len(questions)).rstrip())
     return Prompt(
         turns=(
@@ -170,7 +174,7 @@ def checklist_prompt(
 
 
 def pair_prompt(*, question: str, first: str, second: str, prompt: str | None, canary: bool) -> Prompt:
-    """Ask which of two completions is better: 1, 2, or 0 for neither."""
+    """Build the prompt that asks which of two completions is better: 1, 2, or 0 for neither."""
     nonce = nonce_of(prompt, first, second)
     check, decoy = words_of(nonce)
     blocks = [*_given(prompt, nonce), block("first", nonce, first), block("second", nonce, second)]
@@ -213,7 +217,7 @@ def _schema(last: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def _object(properties: dict[str, JSON]) -> dict[str, JSON]:
-    """A schema of exactly these properties."""
+    """Build the schema of an object with exactly these properties."""
     required: list[JSON] = list(properties)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 

@@ -1,4 +1,4 @@
-"""What a judge is asked of a completion: a question and its levels, or a statement that is true of it or not."""
+"""Questions to a judge about a completion: a question with levels, or a statement that is true of it or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verifiers.verdict import JSON
 MAX_LEVELS = 10
 KEYS = ("question", "statement", "levels", "reference_answer")
 MAX_QUESTIONS = 50
-"""Asked in one call (ours): beyond that a reply is longer than what most judges write in one go."""
+"""Questions in one call (our choice): with more, the reply is longer than most judges write at once."""
 
 QUESTION_SCHEMA: Mapping[str, JSON] = {
     "type": "object",
@@ -43,10 +43,10 @@ QUESTION_SCHEMA: Mapping[str, JSON] = {
 
 
 class Level(NamedTuple):
-    """One answer that a judge may give."""
+    """One possible answer of a judge."""
 
     level: int
-    """One digit: its probability can then be read off one token."""
+    """A single digit, so that its probability can be read from one token."""
     description: str
     reward: float
 
@@ -65,19 +65,19 @@ class Question:
     """
 
     question: str
-    """Its text, or that of the statement."""
+    """Text of the question, or of the statement."""
     levels: tuple[Level, ...] = YES_NO
     reference_answer: str | None = None
     """An answer that deserves the highest level, shown to the judge as such."""
     is_statement: bool = False
-    """True: the judge says whether the text is true of the completion, be that good or bad."""
+    """True: the judge decides if the text is true of the completion, whether that is good or bad."""
 
     @classmethod
     def from_json(cls, given: JSON) -> Question:
-        """Read {question or statement, levels?, reference_answer?}; a bare string is a yes-or-no question.
+        """Parse {question or statement, levels?, reference_answer?}; a string alone is a yes-or-no question.
 
         Raises:
-            BadReference: it is none; says what is wrong.
+            BadReference: the JSON is not a question; the message says what is wrong.
         """
         if isinstance(given, str):
             given = {"question": given}
@@ -85,9 +85,7 @@ class Question:
             raise BadReference(f"a judged criterion must be an object of {', '.join(KEYS)}; got {str(given)[:80]}.")
         is_statement, answer = "statement" in given, given.get("reference_answer")
         if is_statement and ("question" in given or given.get("levels") is not None):
-            raise BadReference(
-                "a statement must stand without question and levels: it is true of the completion or not."
-            )
+            raise BadReference("a statement must have no question and no levels: it is true of the completion or not.")
         kind = "statement" if is_statement else "question"
         question = given.get(kind)
         if not isinstance(question, str) or not question.strip():
@@ -100,7 +98,7 @@ class Question:
         return cls(question=question, levels=levels, reference_answer=answer)
 
     def to_json(self) -> dict[str, JSON]:
-        """The inverse of `from_json`."""
+        """Return the question as JSON: the inverse of `from_json`."""
         levels: list[JSON] = [
             {"level": level.level, "description": level.description, "reward": level.reward} for level in self.levels
         ]
@@ -110,21 +108,23 @@ class Question:
         return found if self.reference_answer is None else {**found, "reference_answer": self.reference_answer}
 
     def reward_of(self, level: int) -> float:
-        """The reward of a level."""
+        """Return the reward of a level."""
         return next(known.reward for known in self.levels if known.level == level)
 
 
 def questions_in(reference: JSON) -> tuple[Question, ...]:
-    """The questions of a reference: one, or those of {questions: [...]}, which are asked in one call.
+    """Parse the questions of a reference: a single one, or {questions: [...]}, which are asked in one call.
 
     Raises:
-        BadReference: it holds none, or more than MAX_QUESTIONS.
+        BadReference: it contains no valid question, or more than MAX_QUESTIONS.
     """
     if not isinstance(reference, dict) or "questions" not in reference:
         return (Question.from_json(reference),)
     listed = reference["questions"]
     if len(reference) > 1 or not isinstance(listed, list) or not 1 <= len(listed) <= MAX_QUESTIONS:
-        raise BadReference(f"questions must be a list of 1 to {MAX_QUESTIONS}, alone; got {str(reference)[:80]}.")
+        raise BadReference(
+            f"questions must be a list of 1 to {MAX_QUESTIONS}, and the only key; got {str(reference)[:80]}."
+        )
     return tuple(Question.from_json(one) for one in listed)
 
 
@@ -143,17 +143,17 @@ def _levels(given: JSON) -> tuple[Level, ...]:
         found.append((level, description, None if reward is None else _reward(reward, level)))
     found.sort(key=lambda row: row[0])
     if len({row[0] for row in found}) != len(found):
-        raise BadReference("levels must be different; one stands twice.")
+        raise BadReference("levels must be different; one is given twice.")
     given_rewards = [row[2] for row in found if row[2] is not None]
     if given_rewards and len(given_rewards) != len(found):
-        raise BadReference("either every level has a reward, or none: then they lie evenly between 0 and 1.")
+        raise BadReference("either every level must have a reward, or none (then they are spread from 0 to 1).")
     if given_rewards != sorted(given_rewards):
-        raise BadReference(f"rewards must not fall while levels rise; got {given_rewards}.")
+        raise BadReference(f"rewards must not fall as levels rise; got {given_rewards}.")
     return _with_even_rewards([(level, text) for level, text, _ in found], given_rewards)
 
 
 def _with_even_rewards(levels: Sequence[tuple[int, str]], rewards: Sequence[float] = ()) -> tuple[Level, ...]:
-    """Levels with the rewards given, or spread evenly by their numbers: 0 for the lowest, 1 for the highest."""
+    """Build levels with the given rewards; without any, spread by level number from 0 (lowest) to 1 (highest)."""
     low, high = levels[0][0], levels[-1][0]
     spread = rewards or [(level - low) / (high - low) for level, _ in levels]
     return tuple(Level(level, text, reward) for (level, text), reward in zip(levels, spread, strict=True))
@@ -166,9 +166,9 @@ def _reward(value: JSON, level: int) -> float:
 
 
 def from_score_rubric(row: Mapping[str, JSON], *, reference_answer: str | None = None) -> Question:
-    """A question from `{criteria, score1_description .. scoreN_description}`, the form of BiGGen-Bench and Prometheus.
+    """Build a question from `{criteria, score1_description .. scoreN_description}`.
 
-    (Kim et al., arXiv:2406.05761 and arXiv:2310.08491.)
+    The format of BiGGen-Bench and Prometheus (Kim et al., arXiv:2406.05761 and arXiv:2310.08491).
 
     Raises:
         BadReference: criteria or descriptions are missing.

@@ -1,4 +1,4 @@
-"""A judge's reply, read strictly: the level it gives, or why it gives none."""
+"""Strict parsing of a judge's reply: the chosen level, or the reason that there is none."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from verifiers.verdict import JSON
 
 FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\s*\Z", re.DOTALL)
 MOST_SAID = 4000
-"""Characters of a reason or of evidence that are kept, where nothing holds a judge to the schema."""
+"""Characters of a reason or of evidence that are kept; it matters if the server does not enforce the schema."""
 LEAST_MASS = 0.05
-"""Of the probability at the place of the answer: with less on the levels, their shares are noise (ours)."""
+"""Minimum probability of all levels together at the answer's token (our choice); below it their shares are noise."""
 
 
 class Judged(NamedTuple):
-    """One usable reply."""
+    """A parsed answer of a judge."""
 
     choice: int
-    """The level, or which of two is better."""
+    """The level; in a comparison 1 or 2 for the better completion, 0 for a tie."""
     evidence: str
     quoted: bool
-    """Whether the evidence stands in the data, white space aside."""
+    """True if the evidence occurs in the data, up to white space."""
     reason: str
     shares: Mapping[int, float]
-    """Probability of each choice, where it was asked for; else 1 for the one that was made."""
+    """Probability of each choice if it was requested; otherwise 1 for the choice that was made."""
     mass: float
-    """Probability that lay on the choices before they were normalised; 1 where it was not asked for."""
+    """Probability of all choices together, before normalisation; 1 if it was not requested."""
     model: str = ""
-    """That answered, by its own word; empty where nothing was said."""
+    """Name of the model that answered, as the server reports it; empty if it reports none."""
 
 
 def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], shares: bool) -> Judged:
-    """Read a reply.
+    """Parse a reply to one question.
 
     Args:
-        reply: of the judge's model.
-        prompt: what it answers.
-        key: where the choice stands: level, or better.
+        reply: of the judge model.
+        prompt: the prompt that it answers.
+        key: JSON key of the choice: level, or better.
         data: texts that the evidence may quote.
         shares: read the probabilities of the choices.
     Raises:
-        Unusable: it is no JSON object of the schema, is cut off, or the choices' probabilities are not there.
-        Obeyed: it repeats the decoy: the judge takes orders from the data.
+        Unusable: it is not a JSON object of the schema, is truncated, or lacks the probabilities of the choices.
+        Obeyed: it contains the decoy: the judge followed an instruction in the data.
     """
     fields = _fields(reply, prompt)
     return _judged(fields, reply, prompt=prompt, key=key, number="", data=data, shares=shares)
 
 
 def read_checklist(reply: Reply, *, prompt: Prompt, count: int, data: Sequence[str], shares: bool) -> list[Judged]:
-    """Read a reply to a checklist: the levels of its questions, in order.
+    """Parse a reply to a checklist; return one answer for each question, in order.
 
     Args:
-        reply, prompt, data, shares: as of `read_reply`.
+        reply, prompt, data, shares: as in `read_reply`.
         count: questions of the checklist.
     Raises:
-        Unusable, Obeyed: as of `read_reply`; one answer that is missing makes the whole reply unusable.
+        Unusable, Obeyed: as in `read_reply`; one missing answer makes the whole reply unusable.
     """
     fields = _fields(reply, prompt)
     return [
@@ -72,15 +72,16 @@ def read_checklist(reply: Reply, *, prompt: Prompt, count: int, data: Sequence[s
 
 
 def _fields(reply: Reply, prompt: Prompt) -> dict[str, JSON]:
-    """The fields of a reply whose check word is right."""
+    """Parse the JSON object of a reply; raise if it is truncated or contains the decoy."""
     if reply.finish_reason == "length":
-        raise Unusable(f"the reply was cut off after {reply.completion_tokens} tokens; raise max_tokens")
+        raise Unusable(f"the reply was truncated after {reply.completion_tokens} tokens; raise max_tokens")
     fields = _object(reply.text)
     check = fields.get("check")
     if prompt.decoy is not None and isinstance(check, str) and prompt.decoy in check.lower():
         raise Obeyed(
-            f"the judge wrote {prompt.decoy!r}, as the data asked, and not {prompt.check!r}: it takes orders from what"
-            " it grades. Use a better judge, or set canary to false and trust the injection battery alone"
+            f"the judge wrote {prompt.decoy!r}, as the data asked, and not {prompt.check!r}: it follows instructions in"
+            " the text that it grades. Use a better judge, or set canary to false and rely on the injection attacks of"
+            " `reasoner verifiers check` alone"
         )
     return fields
 
@@ -95,16 +96,16 @@ def _judged(
     data: Sequence[str],
     shares: bool,
 ) -> Judged:
-    """The answer whose keys end in `number`."""
+    """Build the answer from the keys that end in `number` ("" or "_2"), after checking the check word."""
     key, choices = f"{key}{number}", _choices(prompt.schema, f"{key}{number}")
     choice, evidence, reason = fields.get(key), fields.get(f"evidence{number}"), fields.get(f"reason{number}")
     if isinstance(choice, bool) or not isinstance(choice, int) or choice not in choices:
-        raise Unusable(f"{key} must be one of {choices}; the judge said {str(choice)[:80]!r}")
+        raise Unusable(f"{key} must be one of {choices}; the judge wrote {str(choice)[:80]!r}")
     if not isinstance(evidence, str) or not isinstance(reason, str):
         raise Unusable(f"evidence{number} and reason{number} must be strings")
     check = fields.get("check")
     if prompt.decoy is not None and (not isinstance(check, str) or prompt.check not in check.lower()):
-        raise Unusable(f"check must be {prompt.check!r}; the judge said {str(check)[:80]!r}")
+        raise Unusable(f"check must be {prompt.check!r}; the judge wrote {str(check)[:80]!r}")
     found, mass = choice_shares(reply.tokens, reply.text, key, choices) if shares else ({choice: 1.0}, 1.0)
     quoted = _is_quoted(evidence, data)
     return Judged(choice, evidence[:MOST_SAID], quoted, reason[:MOST_SAID], found, mass, reply.model)
@@ -121,16 +122,16 @@ def _choices(schema: Mapping[str, JSON], key: str) -> list[int]:
 
 
 def _object(text: str) -> dict[str, JSON]:
-    """The one JSON object of a reply, in a fence or alone, after the judge's own thinking."""
+    """Parse the JSON object of a reply, which may be in a fence and follow the judge's thinking."""
     visible = strip_thinking(text).strip()
     fenced = FENCE.match(visible)
     try:
-        # what holds a model to a schema lets line breaks into its strings (xgrammar does)
+        # guided decoding may let line breaks into strings (xgrammar does)
         found = read_json(fenced.group(1) if fenced else visible, control_characters=True)
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"the reply is no JSON object ({error}): {visible[:120]!r}") from error
+        raise Unusable(f"the reply is not a JSON object ({error}): {visible[:120]!r}") from error
     if not isinstance(found, dict):
-        raise Unusable(f"the reply is no JSON object: {visible[:120]!r}")
+        raise Unusable(f"the reply is not a JSON object: {visible[:120]!r}")
     return found
 
 
@@ -142,22 +143,28 @@ def _is_quoted(evidence: str, data: Sequence[str]) -> bool:
 def choice_shares(
     tokens: Sequence[Token], text: str, key: str, choices: Sequence[int]
 ) -> tuple[dict[int, float], float]:
-    """Probability of each choice at the token that holds the chosen digit, normalised over the choices.
+    """Return the probability of each choice at the token with the chosen digit, normalised over the choices.
 
-    Geval's expectation over levels (Liu et al., arXiv:2303.16634, section 3, equation 1) with the probabilities of
-    one sampled position instead of sampled replies.
+    For G-Eval's expectation over levels (Liu et al., arXiv:2303.16634, section 3, equation 1), with the probabilities
+    at one sampled position instead of sampled replies.
 
+    Args:
+        tokens: of the reply, with log-probabilities.
+        text: of the reply.
+        key: JSON key of the choice.
+        choices: the digits that may be chosen.
     Returns:
-        Shares that sum to 1, and the probability that lay on the choices before.
+        Shares that sum to 1, and the probability of all choices together before normalisation.
     Raises:
-        Unusable: no log-probabilities came back, or next to nothing lies on the choices.
+        Unusable: there are no log-probabilities, the tokens do not match the text, or the choices together have less
+            than LEAST_MASS.
     """
     if not tokens:
         raise Unusable('the endpoint sends no log-probabilities; set scores to "level"')
     pattern, spelt = rf'"{key}"\s*:\s*(\d)', "".join(token.text for token in tokens)
     places, wanted_digits = list(re.finditer(pattern, spelt)), re.findall(pattern, text)
     if not places or [place.group(1) for place in places] != wanted_digits:
-        raise Unusable("the tokens of the reply do not spell its text; its probabilities cannot be placed")
+        raise Unusable("the tokens of the reply do not match its text; its probabilities cannot be assigned")
     wanted = places[-1].start(1)
     start = 0
     for token in tokens:
@@ -176,7 +183,7 @@ def _normalised(token: Token, at: int, choices: Sequence[int]) -> tuple[dict[int
                 raw[choice] += math.exp(logprob)
     mass = math.fsum(raw.values())
     if mass < LEAST_MASS:
-        raise Unusable(f"{mass:.2g} of the probability lies on the choices; the judge did not mean any of them")
+        raise Unusable(f"{mass:.2g} is the probability of all choices together; the judge did not mean any of them")
     return {choice: share / mass for choice, share in raw.items()}, min(1.0, mass)
 
 

@@ -1,4 +1,4 @@
-"""An API key that no message repeats, in whatever form an endpoint may send it back."""
+"""API keys: reading them, and masking them in every text that an endpoint sends back, in whatever form."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ from urllib.parse import quote, quote_plus, unquote_plus
 from verifiers.judge.errors import JudgeFault
 
 MASK = "[API key]"
-WITHHELD = "[what was sent back holds the API key in another form, and is not shown]"
+WITHHELD = "[text withheld: it contains the API key in an encoded form]"
+"""Replacement of a whole text from which the key cannot be cut out."""
 PIECE = 8
-"""Characters of a key in a row that are taken for a part of it; of a shorter key all."""
+"""Consecutive characters of a key that count as a part of it; for a shorter key, all of them."""
 LEAST = 6
-"""Characters of a key; a shorter one (EMPTY, none) is no secret, and may stand in an ordinary text."""
+"""Minimum length of a secret key. Shorter ones (EMPTY, none) are placeholders and may occur in ordinary text."""
 KEY = re.compile(r"[\x21-\x7e]+")
 ENCODED = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 HEXADECIMAL = re.compile(r"(?:[0-9a-fA-F]{2}[\s:]?){6,}")
 MOST = 20_000
-"""Characters of a text that are looked through for other forms of the key."""
+"""Characters of a text that are searched for encoded forms of the key."""
 
 
 def key_of(variable: str) -> str:
-    """The key that an environment variable holds; empty where no variable is named.
+    """Return the key in an environment variable; empty if no variable is named.
 
     Raises:
-        JudgeFault: it is not set, or holds what no header can carry. The message names the variable, not the key.
+        JudgeFault: the variable is not set, or its value cannot be sent in a header. The message does not show the key.
     """
     if not variable:
         return ""
     key = os.environ.get(variable, "")
     if not key:
-        raise JudgeFault(f"environment variable {variable} must hold the API key; it is not set.")
+        raise JudgeFault(f"environment variable {variable} must contain the API key; it is not set.")
     if not KEY.fullmatch(key):
         raise JudgeFault(
-            f"environment variable {variable} must hold an API key of printable ASCII characters without spaces; it"
-            " holds another character, such as a line break. Set it again."
+            f"environment variable {variable} must contain an API key of printable ASCII characters without spaces; it"
+            " contains another character, such as a line break. Set it again."
         )
     return key
 
 
 def without_key(text: str, key: str) -> str:
-    """A text with the key masked; WITHHELD where it stands there in a form that cannot be cut out.
+    """Return the text with the key, and parts of it, replaced by MASK.
+
+    The whole text is replaced by WITHHELD if it contains the key in a form that cannot be cut out, such as base64 or
+    reversed. A key shorter than LEAST is not masked.
 
     Example:
         >>> without_key("no such key: sk-0123456789", "sk-0123456789")
@@ -61,12 +65,12 @@ def without_key(text: str, key: str) -> str:
 
 
 def _forms(key: str) -> Iterator[str]:
-    """The key as it stands in an address, in JSON and in HTML."""
+    """Yield the key as it is written in a URL, in JSON and in HTML."""
     yield from (quote(key, safe=""), quote(key), quote_plus(key), json.dumps(key)[1:-1], html.escape(key))
 
 
 def _pieces_masked(text: str, key: str) -> str:
-    """Parts of the key of PIECE characters and more, masked."""
+    """Mask parts of the key of at least PIECE characters."""
     size = min(PIECE, len(key))
     pieces = {key[at : at + size] for at in range(len(key) - size + 1)}
     if not any(piece in text for piece in pieces):
@@ -89,7 +93,10 @@ def _holds(text: str, key: str) -> bool:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """What a text says with its escapes undone, decoded, backwards, or with something between its characters."""
+    """Yield other readings of a text in which the key may hide.
+
+    The text unescaped, reversed, with letters and digits only, and decoded from base64 and hexadecimal.
+    """
     plain = text
     for _ in range(2):
         plain = re.sub(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})", _char, html.unescape(unquote_plus(plain)))

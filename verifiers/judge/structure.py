@@ -1,8 +1,8 @@
-"""Text of others without what a model or a chat template takes for structure.
+"""Escaping of everything in foreign text that a model or a chat template takes for structure.
 
-Two rules instead of a list of all tokens: a tag whose name has a word of theirs in it (`tool`, `turn`, `think`, `fim`
-and others, or a number behind `unused`, `extra_id`, `reserved`), and a bracket around a name of theirs in capitals.
-What is between bars (`<|...|>`, `<｜...｜>`, `[|...|]`) is structure whatever it says. Ordinary text keeps its `<`:
+Two rules instead of a list of all special tokens: a tag whose name contains a word of chat templates (`tool`, `turn`,
+`think`, `fim` and others, or a number after `unused`, `extra_id`, `reserved`), and one of their names in capitals in
+brackets. Anything between bars (`<|...|>`, `<｜...｜>`, `[|...|]`) is structure. Ordinary text keeps its `<`:
 comparisons, HTML, generics (`vector<size_t>`), placeholders (`<your_name>`), `[TODO]`.
 """
 
@@ -12,20 +12,20 @@ import re
 import unicodedata
 
 BLOCKS = ("prompt", "completion", "first", "second", "reference", "note")
-"""Names of the blocks of our own prompts."""
+"""Names of the blocks in our own prompts."""
 WHOLE = (
     r"(?i:s|bos|eos|pad|unk|sep|cls|mask|think|system|user|assistant)"
     "|" + "|".join(f"{one}|{one.upper()}" for one in "sos bot eot sop eop eoa eoh eom eod".split()) + "|"
     r"thinking|human|observation|developer|role|tools?|(?:TOOL|tool)_?(?:CALL|call)s?|FILL_ME|fake_token_\w+"
 )
-"""Names of tags, the whole of them: Llama, Mistral, Gemma, GLM, InternLM, Ling."""
+"""Complete names of tags: Llama, Mistral, Gemma, GLM, InternLM, Ling."""
 PARTS = (
     "(?i:tools?|toolcall|calls?|turn|token|think|thinking|fim|reserved|special|sentence|utterance|role|arg|function|"
     "vision|image|img|audio|video|jupyter|longcat|im|bos|eos|pad|gmask)"
 )
-"""Words one of which stands in the names that have several: <tool_call>, <start_of_turn>, <fim_prefix>, <arg_key>."""
+"""Words that mark a tag with a name of several words: <tool_call>, <start_of_turn>, <fim_prefix>, <arg_key>."""
 NUMBERED = "(?i:unused|extra_id|reserved|special|placeholder|madeupword|unk|loc|mask|image|patch_index|control)"
-"""Words with a number behind them: <unused0>, <extra_id_0>, <SPECIAL_12>, <mask:0>."""
+"""Words before a number: <unused0>, <extra_id_0>, <SPECIAL_12>, <mask:0>."""
 SPACES = r"minimax|seed|antml|atem|mm|co|lang"
 """Prefixes of tags with a colon: <minimax:tool_call>, <seed:think>, <co: 0>."""
 BRACKETED = (
@@ -45,14 +45,16 @@ STRUCTURE = re.compile(
     r"|<(?=<\s*/?\s*(?i:SYS)\s*>)|\[(?=\s*/?\s*(?i:INST)\s*\])"
     rf"|\[(?=/?(?:{BRACKETED})\])|\[(?=\|\w{{1,40}}\|\]|@\w{{1,20}}@\]|e~\[)|\](?=~!?b[\[\]])"
 )
-"""First characters of what a chat template, or our own prompt, would take for structure."""
+"""Brackets that a chat template, or our own prompt, would take for structure."""
 UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]+")
 ENTITY = {"<": "&lt;", ">": "&gt;", "[": "&#91;", "]": "&#93;"}
 ROUND = {"<": "(", ">": ")", "[": "(", "]": ")"}
 
 
 def disarm(text: str) -> str:
-    """Data as the judge sees it: no tag of ours, no template token, no invisible character.
+    """Escape data for the judge: tags like ours, tokens of chat templates and invisible characters.
+
+    Brackets become HTML entities, invisible characters escapes such as `\\u202e`.
 
     Example:
         >>> disarm("</completion-ab12><|im_end|>\\u202ex")
@@ -63,7 +65,9 @@ def disarm(text: str) -> str:
 
 
 def without_structure(text: str) -> str:
-    """As `disarm`, never longer than the text: brackets of structure become round, invisible characters are left out.
+    """Remove structure as `disarm` does, without making the text longer.
+
+    Structural brackets become round ones; invisible characters are left out.
 
     Example:
         >>> without_structure("a<|im_end|>\\u202eb")
@@ -74,7 +78,10 @@ def without_structure(text: str) -> str:
 
 
 def _visible(char: str) -> str:
-    """Format, control, surrogate and private characters by their number; full-width angle brackets as plain ones."""
+    """Return a character in visible form.
+
+    Format, control, surrogate, private and unassigned characters become escapes, full-width angle brackets plain ones.
+    """
     if char in "＜﹤":
         return "<"
     if char in "＞﹥":

@@ -1,4 +1,4 @@
-"""`judge`: a completion's level on a question, by a model behind an OpenAI-compatible endpoint. No torch."""
+"""`judge`: a model behind an OpenAI-compatible endpoint gives a completion a level on a question. Needs no torch."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ TOP_LOGPROBS = 20
 
 
 class Asked(NamedTuple):
-    """One prompt, and how its reply is read."""
+    """A prompt, and how its reply is parsed."""
 
     prompt: Prompt
     data: Sequence[str]
     """Texts that the evidence may quote."""
     key: str = "level"
-    """Where the choice stands: level, or better."""
+    """JSON key of the choice: level, or better."""
     listed: int = 0
-    """Questions of a checklist; 0: the prompt asks one, without a number."""
+    """Questions of a checklist; 0: the prompt asks a single question, and the keys of its reply have no number."""
 
 
 class Vote(NamedTuple):
-    """What one call says: an answer to each question of its prompt."""
+    """Result of one call: an answer to each question of its prompt."""
 
     judged: Sequence[Judged]
     answer: Answer
@@ -61,26 +61,30 @@ _CAPITAL: JSON = {
 
 
 class ModelJudge(Verifier):
-    """What every judge does, whatever its model runs on; subclasses make the `Asker`.
+    """Base of all judges, independent of what runs the model; subclasses provide the `Asker`.
 
     Args:
         scores: level: the reward of the level that the judge chose; expectation: the mean reward over its
             probabilities of the levels (needs log-probabilities).
-        repeats: how often each question is put, with different seeds; the reward is the mean. Needs a temperature.
-        orders: 2: each question is put with its levels in rising and in falling order, and the reward is the mean.
-        temperature: of the judge's sampling.
+        repeats: how often each question is asked, with different seeds; the reward is the mean. More than 1 needs a
+            temperature above 0.
+        orders: 2: each question is asked with its levels in rising and in falling order; the reward is the mean.
+        temperature: sampling temperature of the judge.
         max_tokens: of a reply, for each question that it answers.
         max_characters: of a completion without its thinking; a longer one is limit_exceeded.
-        canary: lay an order in the data of each prompt, and take a judge that follows it for broken.
+        canary: insert an instruction into the data of each prompt; a judge that follows it is treated as faulty
+            (prompt-injection check).
+    Raises:
+        BadOption: an option is out of range.
     """
 
     in_process = True
     reference_schema = QUESTION_SCHEMA
     injectable = True
     checklists: bool = True
-    """True: several questions can be put in one call."""
+    """True: several questions can be asked in one call."""
     asked_model: str = ""
-    """The name of the model that is asked; empty where it runs in this process."""
+    """Name of the requested model; empty if it runs in this process."""
     examples = (
         Example(completion="The capital of France is Paris.", reference=_CAPITAL, prompt="Capital of France?"),
         Example(
@@ -109,10 +113,10 @@ class ModelJudge(Verifier):
                 f"repeats, max_tokens and max_characters must be >= 1; got {repeats}, {max_tokens}, {max_characters}."
             )
         if orders not in (1, 2):
-            raise BadOption(f"orders must be 1 or 2: levels rise, or rise and fall; got {orders}.")
+            raise BadOption(f"orders must be 1 or 2: rising levels, or rising and falling; got {orders}.")
         if not 0 <= temperature <= 2 or (repeats > 1 and temperature == 0):
             raise BadOption(
-                f"temperature must be from 0 to 2, and above 0 with repeats, which would all say the same; got"
+                f"temperature must be from 0 to 2, and above 0 with repeats, which would otherwise all be equal; got"
                 f" {temperature} with repeats={repeats}."
             )
         self._scores, self._repeats, self._orders, self._temperature = scores, repeats, orders, temperature
@@ -120,29 +124,29 @@ class ModelJudge(Verifier):
 
     @property
     def asker(self) -> Asker:
-        """The model, its cache and its meter."""
+        """The judge model with its cache and its meter."""
         raise NotImplementedError
 
     @property
     def usage(self) -> Usage:
-        """Calls, tokens and cost in this process so far, of all judges with these options."""
+        """Calls, tokens and cost so far, of all judges in this process with the same options."""
         return self.asker.meter.usage
 
     @property
     def meter(self) -> Meter:
-        """What counts its calls; judges with the same options share one."""
+        """Counter of its calls and tokens; judges with the same options share one."""
         return self.asker.meter
 
     def check_reference(self, reference: JSON) -> None:
         questions = questions_in(reference)
         if len(questions) > 1 and not self.checklists:
-            raise BadReference(f"{self.name} with these options answers one question a call; got {len(questions)}.")
+            raise BadReference(f"{self.name} with these options answers one question per call; got {len(questions)}.")
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """All rows' questions at once; a row that cannot be asked about does not hold up the others."""
+        """Grade all rows with one round of calls; a row with a bad reference does not affect the others."""
         verdicts: dict[int, Verdict] = {}
         asked: dict[int, tuple[tuple[Question, ...], list[Asked]]] = {}
         for at, row in enumerate(rows):
@@ -154,7 +158,7 @@ class ModelJudge(Verifier):
                 continue
             text = strip_thinking(row.completion).strip()
             if not text:
-                verdicts[at] = fixed(Outcome.NO_ANSWER, "the completion says nothing outside its thinking")
+                verdicts[at] = fixed(Outcome.NO_ANSWER, "the completion has no text outside its thinking")
             elif len(text) > self._max_characters:
                 reason = f"a judge reads {self._max_characters} characters; this completion has {len(text)}"
                 verdicts[at] = fixed(Outcome.LIMIT_EXCEEDED, reason)
@@ -170,7 +174,7 @@ class ModelJudge(Verifier):
         return [verdicts[at] for at in range(len(rows))]
 
     def _asked(self, questions: Sequence[Question], text: str, prompt: str | None, *, is_list: bool) -> list[Asked]:
-        """The prompts of one row: one, or one an order of the levels."""
+        """Build the prompts of one row, one for each order of the levels."""
         found: list[Asked] = []
         for reverse in (False, True)[: self._orders]:
             if is_list:
@@ -185,7 +189,11 @@ class ModelJudge(Verifier):
         return found
 
     def ask_all(self, asked: Sequence[Asked]) -> list[list[Vote | JudgeFault]]:
-        """Put each prompt `repeats` times, all at once; the votes of each, in order."""
+        """Ask each prompt `repeats` times, all at once.
+
+        Returns:
+            For each prompt, in order, its `repeats` votes or faults.
+        """
         shares = self._scores == "expectation"
         put = [(one, repeat) for one in asked for repeat in range(self._repeats)]
         requests = [
@@ -206,16 +214,16 @@ class ModelJudge(Verifier):
         return [votes[at : at + self._repeats] for at in range(0, len(votes), self._repeats)]
 
     def _models(self, judged: Judged) -> dict[str, JSON]:
-        """Which model answered, where it says so; and which was asked, where that is another one."""
+        """Return `model`, if the server reports it, and `asked_model`, if that is another one."""
         if not judged.model:
             return {}
-        said: dict[str, JSON] = {"model": judged.model}
+        names: dict[str, JSON] = {"model": judged.model}
         if self.asked_model and not same_model(self.asked_model, judged.model):
-            said["asked_model"] = self.asked_model
-        return said
+            names["asked_model"] = self.asked_model
+        return names
 
     def _verdict(self, question: Question, votes: Sequence[Vote | JudgeFault], at: int) -> Verdict:
-        """The verdict on question number `at` of the prompt, from all votes."""
+        """Build the verdict on the question at index `at` of the prompt, from all votes."""
         fault = next((vote for vote in votes if isinstance(vote, JudgeFault)), None)
         if fault is not None:
             return fixed(Outcome.VERIFIER_ERROR, f"{type(fault).__name__}: {fault}")
@@ -243,13 +251,13 @@ class ModelJudge(Verifier):
         return replace(verdict, detail={**verdict.detail, **detail})
 
     def _listed(self, questions: Sequence[Question], votes: Sequence[Vote | JudgeFault]) -> Verdict:
-        """The mean over a checklist's questions, each with its own reward in `detail["answers"]`."""
+        """Build the verdict on a checklist: the mean reward, with that of each question in `detail["answers"]`."""
         each = [self._verdict(question, votes, at) for at, question in enumerate(questions)]
         if not each[0].graded:
             return each[0]
         rewards = [one.reward or 0.0 for one in each]
         answers: list[JSON] = [
-            {"reward": one.reward, **{key: held for key, held in one.detail.items() if key not in ("tokens", "cost")}}
+            {"reward": one.reward, **{key: value for key, value in one.detail.items() if key not in ("tokens", "cost")}}
             for one in each
         ]
         worst = min(each, key=lambda one: one.reward or 0.0)
@@ -259,7 +267,7 @@ class ModelJudge(Verifier):
 
 
 def conversation(row: GradingRow) -> str | None:
-    """What the completion answers: the prompt; a chat of several turns with who says what, from `info["messages"]`."""
+    """Return the prompt of a row; a chat of several messages as "role: content" paragraphs, from `info["messages"]`."""
     turns = row.info.get("messages")
     if not is_list(turns) or len(turns) < 2 or not all(is_object(turn) for turn in turns):
         return row.prompt
@@ -273,23 +281,23 @@ def _read(reply: Reply, *, asked: Asked, shares: bool) -> Sequence[Judged]:
 
 
 class Judge(ModelJudge):
-    """The level that a model behind an OpenAI-compatible endpoint gives a completion on one question.
+    """A model behind an OpenAI-compatible endpoint that gives a completion a level on a question.
 
-    The reference is the question, with its levels. A judge that does not answer, or not as asked, makes the row
-    `verifier_error`; the reason says why.
+    The reference is the question with its levels. If the judge gives no valid answer, the row is `verifier_error`; the
+    reason says why.
 
     Args:
-        url: of the API, as in http://127.0.0.1:8000/v1.
-        model: its name there.
-        revision: of its weights, where the name alone does not tell; part of the cache key.
-        key_variable: environment variable that holds the API key; empty: no key is sent.
+        url: address of the API, as in http://127.0.0.1:8000/v1.
+        model: name of the model there.
+        revision: of the weights, if the name does not identify them; part of the cache key.
+        key_variable: environment variable that contains the API key; empty: no key is sent.
         structured: json_schema (response_format), vllm (structured_outputs), or prompt (the server constrains nothing).
-        cache: SQLite file of replies; None: in the user's cache folder; "" : in memory.
-        concurrency: calls under way at a time.
-        seconds: for one question, retries included.
-        retries: of calls that fail for a reason that passes.
-        token_budget: tokens that this process may use on this judge; None: any number.
-        prompt_price, completion_price: of a million tokens.
+        cache: SQLite file of replies; None: in the user's cache folder; "": in memory.
+        concurrency: simultaneous calls.
+        seconds: timeout of one question, retries included.
+        retries: of calls that fail for a temporary reason.
+        token_budget: tokens that this process may use on this judge; None: unlimited.
+        prompt_price, completion_price: price of a million tokens.
         options: those of every judge: scores, repeats, orders, temperature, max_tokens, max_characters, canary.
     """
 
@@ -346,12 +354,12 @@ class Judge(ModelJudge):
             "prompt_price": prompt_price,
             "completion_price": completion_price,
         }
-        Endpoint(meter=Meter(**meter), **endpoint)  # pyright: ignore[reportArgumentType]  (a wrong option shows now)
+        Endpoint(meter=Meter(**meter), **endpoint)  # pyright: ignore[reportArgumentType]  (raises for a wrong option)
         self._opened = json.dumps([endpoint, meter, default_cache() if cache is None else cache], sort_keys=True)
         self.asked_model = model
         self.version = f"{PROMPT_VERSION}:{model}{'@' if revision else ''}{revision}"
         self.batch_rows, self.concurrency = 1, concurrency
-        # Beside the retries: a queue at the endpoint's own limit, and an answer that has to be asked for again.
+        # Twice `seconds`: a call may first queue for `concurrency`, and an unreadable answer is asked for again.
         self.grade_seconds = 2 * seconds * repeats * orders + 10
 
     @property
@@ -361,12 +369,12 @@ class Judge(ModelJudge):
 
 
 _opening = threading.Lock()
-"""functools.cache alone would make several where several threads ask first."""
+"""functools.cache alone could build several if several threads call it first."""
 
 
 @functools.cache
 def _open(opened: str) -> Asker:
-    """One endpoint, cache and meter for all judges with the same options in this process."""
+    """Build the endpoint, cache and meter that all judges with the same options share in this process."""
     endpoint, meter_options, cache = json.loads(opened)
     meter = Meter(**meter_options)
     return Asker(Endpoint(meter=meter, **endpoint), open_cache(cache), meter)
@@ -374,7 +382,7 @@ def _open(opened: str) -> Asker:
 
 @functools.cache
 def open_cache(path: str) -> ReplyCache:
-    """One connection to a cache for all judges of this process."""
+    """Return the connection to a cache that all judges of this process share."""
     return ReplyCache(path)
 
 

@@ -1,4 +1,4 @@
-"""Rubrics: criteria with weights and gates, checked by program or judged by a model."""
+"""Rubrics: criteria with weights and gates, checked by a program or judged by a model."""
 
 from verifiers.rubric.criteria import Criterion, parse_rubric, rubric_json
 

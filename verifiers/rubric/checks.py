@@ -1,4 +1,4 @@
-"""`criterion`: one criterion that a program decides. Graded in a worker, where a bad pattern can be killed."""
+"""`criterion`: one criterion that a program decides, in a worker process, which is killed if a pattern never ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUOTED = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|«([^»\n]+)»')
 
 
 class CheckedCriterion(Verifier):
-    """One of contains, regex, length, json_schema and citation, on the text outside `<think>`."""
+    """Verifier of one criterion (contains, regex, length, json_schema or citation) on the text outside `<think>`."""
 
     name = "criterion"
     grade_seconds = 5.0
@@ -65,29 +65,32 @@ def _schema_verifier() -> JsonSchema:
 def _read(reference: JSON) -> Criterion:
     criterion = Criterion.from_json(reference, number=1)
     if criterion.kind not in CHECKED:
-        raise BadReference(f"criterion decides {', '.join(CHECKED)}; {criterion.kind} belongs in a rubric.")
+        raise BadReference(f"criterion must be one of {', '.join(CHECKED)}; put {criterion.kind} into a rubric.")
     return criterion
 
 
 def contains(text: str, spec: JSON) -> Verdict:
-    """Which of the wanted texts stand in it; a share of `all`, and nothing where one of `none` does."""
+    """Grade the texts that a completion contains, up to white space.
+
+    0 if it contains one of `none`, or lacks all of `any`; otherwise the share of `all` that it contains.
+    """
     wanted = contains_spec(spec, "contains")
     fold = isinstance(spec, dict) and spec.get("ignore_case") is True
-    held = " ".join(text.split())
-    held = held.casefold() if fold else held
+    folded = " ".join(text.split())
+    folded = folded.casefold() if fold else folded
 
-    def stands(part: str) -> bool:
+    def occurs(part: str) -> bool:
         part = " ".join(part.split())
-        return (part.casefold() if fold else part) in held
+        return (part.casefold() if fold else part) in folded
 
-    forbidden = [part for part in wanted["none"] if stands(part)]
+    forbidden = [part for part in wanted["none"] if occurs(part)]
     if forbidden:
         return fixed(Outcome.INCORRECT, f"contains {forbidden[0]!r}", evidence=forbidden[0])
-    if wanted["any"] and not any(map(stands, wanted["any"])):
+    if wanted["any"] and not any(map(occurs, wanted["any"])):
         return fixed(Outcome.INCORRECT, f"contains none of {', '.join(map(repr, wanted['any']))}"[:300])
-    missing = [part for part in wanted["all"] if not stands(part)]
+    missing = [part for part in wanted["all"] if not occurs(part)]
     if not missing:
-        found = next((part for part in (*wanted["all"], *wanted["any"]) if stands(part)), "")
+        found = next((part for part in (*wanted["all"], *wanted["any"]) if occurs(part)), "")
         return fixed(Outcome.CORRECT, "contains what it must", evidence=found)
     share = 1 - len(missing) / len(wanted["all"])
     verdict = graded(share, f"lacks {', '.join(map(repr, missing))}"[:300])
@@ -95,7 +98,7 @@ def contains(text: str, spec: JSON) -> Verdict:
 
 
 def matches(text: str, spec: JSON) -> Verdict:
-    """Whether a pattern matches as often as it should."""
+    """Grade the number of matches of a pattern: right from `least` to `most`."""
     pattern, least, most = regex_spec(spec, "regex")
     found = 0
     first = ""
@@ -110,7 +113,7 @@ def matches(text: str, spec: JSON) -> Verdict:
 
 
 def has_length(text: str, spec: JSON) -> Verdict:
-    """Grade the length of a text."""
+    """Grade the length of a text in words, characters or lines: right from `min` to `max`."""
     unit = str(spec.get("unit", "words")) if is_object(spec) else "words"
     stripped = text.strip()
     found = {
@@ -125,9 +128,12 @@ def has_length(text: str, spec: JSON) -> Verdict:
 
 
 def cites(text: str, prompt: str | None, spec: JSON) -> Verdict:
-    """Whether what stands in quotation marks stands in the prompt, white space aside.
+    """Grade the quotations of a text: right if each occurs in the prompt, up to white space, and there are enough.
 
-    An invented quotation is no partial citation: one of them, and nothing is given.
+    Quotations of fewer than `words` words are ignored. A single invented quotation gives 0.
+
+    Raises:
+        BadReference: there is no prompt.
     """
     if prompt is None:
         raise BadReference("citation needs the prompt; this row has none.")
@@ -137,7 +143,7 @@ def cites(text: str, prompt: str | None, spec: JSON) -> Verdict:
     quotes = [quote for quote in quotes if len(quote.split()) >= words]
     invented = next((quote for quote in quotes if quote.strip(" .,;:!?…") not in source), None)
     if invented is not None:
-        return fixed(Outcome.INCORRECT, "quotes what the prompt does not say", evidence=invented[:300])
+        return fixed(Outcome.INCORRECT, "has a quotation that is not in the prompt", evidence=invented[:300])
     outcome = Outcome.CORRECT if len(quotes) >= least else Outcome.INCORRECT
     reason = f"{len(quotes)} quotations of {words} words or more, all in the prompt; wanted {least}"
     return fixed(outcome, reason, evidence=quotes[0][:300] if quotes else "")

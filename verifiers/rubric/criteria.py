@@ -1,17 +1,17 @@
-"""A rubric is a list of criteria. Each has a name, a value (weight, points or penalty), and one way to be decided:
+"""Criteria of a rubric. Each has a name, a value (weight, points or penalty) and one kind, which decides it:
 
 contains:    text, or {all, any, none: [texts], ignore_case}
-regex:       pattern, or {pattern, least, most}: how often it may match
+regex:       pattern, or {pattern, least, most} with the fewest and most matches allowed
 length:      {unit: words | characters | lines, min, max}
 json_schema: a JSON schema of the completion's JSON
 math:        a reference of the math verifier
-code:        a reference of the code verifier: tests that the completion's program passes
-citation:    {min, words}: quotations of so many words or more, each of which stands in the prompt
+code:        a reference of the code verifier: tests that the completion's program must pass
+citation:    {min, words}: at least `min` quotations of at least `words` words, all of which occur in the prompt
 judged:      a question, or {question or statement, levels: [{level, description, reward}], reference_answer}
 group:       {criteria: [criteria], by: points, all or any}: several criteria that count as one
 
-With r a criterion's reward and v its weight or points, the rubric earns sum(v r) / sum of the positive v, less the
-penalties that are met, and nothing where a gate is shut.
+With r a criterion's reward and v its weight or points, the reward of the rubric is sum(v r) / sum of the positive v,
+minus the penalties that are met; 0 if a gate is shut.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from verifiers.judge.questions import QUESTION_SCHEMA, Question
 from verifiers.verdict import JSON
 
 CHECKED = ("contains", "regex", "length", "json_schema", "citation")
-"""Decided by the verifier `criterion`."""
+"""Kinds decided by the verifier `criterion`."""
 DELEGATED = ("math", "code")
-"""Decided by the verifier of that name."""
+"""Kinds decided by the verifier of the same name."""
 KINDS = (*CHECKED, *DELEGATED, "judged", "group")
 VALUES = ("weight", "points", "penalty")
-"""How much a criterion counts; it has one of them at most."""
+"""Keys of a criterion's value; it has at most one of them."""
 FIELDS = ("name", *VALUES, "gate", "threshold", "fallback", "tags")
 BY = ("points", "all", "any")
-"""How the rewards of a group become one: as those of a rubric, the least of them, the greatest."""
+"""Ways to combine the rewards of a group: as in a rubric, the smallest, the largest."""
 MAX_CRITERIA = 1000
-"""Of a rubric, those of its groups included."""
+"""Criteria of a rubric, including those in its groups."""
 
 RUBRIC_SCHEMA: Mapping[str, JSON] = {
     "type": "array",
@@ -75,7 +75,7 @@ RUBRIC_SCHEMA: Mapping[str, JSON] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """One criterion.
+    """One criterion of a rubric.
 
     Example:
         >>> Criterion.from_json({"contains": "Paris", "gate": True}, number=1).kind
@@ -85,46 +85,46 @@ class Criterion:
     name: str
     kind: str
     spec: JSON
-    """What decides it, in the form of its kind."""
+    """Content of the criterion, in the format of its kind."""
     weight: float = 1.0
-    """At least 0; not read where there are points or a penalty."""
+    """At least 0; ignored if there are points or a penalty."""
     points: float | None = None
-    """What meeting it earns; negative: what meeting it costs. In the same unit as weights."""
+    """Points for meeting it, in the same unit as weights; negative if meeting it costs points."""
     penalty: float = 0.0
-    """What meeting it takes off the reward, whatever else the rubric holds."""
+    """Subtracted from the rubric's reward if it is met, whatever the other criteria are worth."""
     gate: bool = False
-    """A must-have: below its threshold the whole rubric gives 0."""
+    """True: below `threshold` the whole rubric gives 0."""
     threshold: float = 1.0
-    """Reward that opens the gate."""
+    """Smallest reward that opens the gate."""
     fallback: Criterion | None = None
-    """Decides where the judge cannot; of a kind that needs no judge."""
+    """Criterion, of a kind that needs no judge, that decides if the judge fails."""
     tags: tuple[str, ...] = ()
-    """Under which its points are summed apart (HealthBench's axes)."""
+    """Tags under which its points are also summed separately (HealthBench's axes)."""
     members: tuple[Criterion, ...] = ()
-    """Of a group."""
+    """Criteria of a group."""
     by: str = "points"
-    """How a group's rewards become one: points, all (the least) or any (the greatest)."""
+    """How a group's rewards are combined: points, all (the smallest) or any (the largest)."""
 
     @property
     def value(self) -> float:
-        """What its reward is multiplied by in the sum; 0 for a penalty, which is taken off afterwards."""
+        """Factor of its reward in the sum; 0 for a penalty, which is subtracted afterwards."""
         return 0.0 if self.penalty else self.weight if self.points is None else self.points
 
     @property
     def counts_against(self) -> bool:
-        """True where meeting it lowers the reward."""
+        """True if meeting it lowers the reward."""
         return self.value < 0 or self.penalty > 0
 
     @classmethod
     def from_json(cls, given: JSON, *, number: int, inside: bool = False) -> Criterion:
-        """Read one criterion; its name is its kind and number where it has none.
+        """Parse one criterion. Without a name it is named by its kind and number, as in `regex_2`.
 
         Args:
             given: the criterion as JSON.
-            number: its place in the rubric, from 1.
-            inside: it is part of a group.
+            number: its position in the rubric, from 1.
+            inside: True if it is part of a group.
         Raises:
-            BadReference: it is none; says what is wrong.
+            BadReference: the JSON is not a valid criterion; the message says what is wrong.
         """
         where = f"criterion {number}"
         if not isinstance(given, dict):
@@ -146,11 +146,11 @@ class Criterion:
             raise BadReference(f"{name}: gate must be true or false; got {gate!r}.")
         if inside and (gate or kind == "group" or "penalty" in given):
             raise BadReference(
-                f"{name}: a gate, a penalty or a group must not be inside a group. Put it beside the group."
+                f"{name}: a gate, a penalty or a group must not be inside a group. Move it out of the group."
             )
         spec, values = given[kind], _values(given, name)
         if gate and (values.get("points", 0.0) < 0 or "penalty" in values):
-            raise BadReference(f"{name}: a gate must be met, and must not cost anything. Give it no penalty.")
+            raise BadReference(f"{name}: a gate must have no negative points and no penalty. Remove them, or the gate.")
         check_spec(kind, spec, name)
         members, by = _members(spec, name) if kind == "group" else ((), "points")
         if kind == "judged":
@@ -173,7 +173,7 @@ class Criterion:
         )
 
     def to_json(self) -> dict[str, JSON]:
-        """The inverse of `from_json`."""
+        """Return the criterion as JSON: the inverse of `from_json`."""
         found: dict[str, JSON] = {"name": self.name}
         if self.penalty:
             found["penalty"] = self.penalty
@@ -192,15 +192,15 @@ class Criterion:
 
 
 def _values(given: Mapping[str, JSON], name: str) -> dict[str, float]:
-    """Weight, points or penalty, whichever of them stands there."""
+    """Parse the weight, points or penalty; empty if there is none of them."""
     written = [value for value in VALUES if value in given]
     if len(written) > 1:
-        raise BadReference(f"{name} must have one of {', '.join(VALUES)} at most; got {', '.join(written)}.")
+        raise BadReference(f"{name} must have at most one of {', '.join(VALUES)}; got {', '.join(written)}.")
     if "weight" in given:
         weight = given["weight"]
         if isinstance(weight, int | float) and not isinstance(weight, bool) and weight < 0:
             raise BadReference(
-                f"{name}: weight must be a number at least 0; got {weight!r}. A penalty is negative points."
+                f"{name}: weight must be a number at least 0; got {weight!r}. For a deduction set negative points."
             )
         return {"weight": _number(weight, f"{name}: weight", low=0.0)}
     if "points" in given:
@@ -218,7 +218,7 @@ def _tags(given: JSON, name: str) -> tuple[str, ...]:
 
 
 def _members(spec: JSON, name: str) -> tuple[tuple[Criterion, ...], str]:
-    """The criteria of a group, and how their rewards become one."""
+    """Parse the criteria of a group and its `by`."""
     if not is_object(spec) or set(spec) - {"criteria", "by"}:
         raise BadReference(f"{name}: group must be an object of criteria, by; got {str(spec)[:80]}.")
     listed, by = spec.get("criteria"), spec.get("by", "points")
@@ -228,7 +228,7 @@ def _members(spec: JSON, name: str) -> tuple[tuple[Criterion, ...], str]:
         raise BadReference(f"{name}: by must be one of {', '.join(BY)}; got {by!r}.")
     members = tuple(Criterion.from_json(one, number=at, inside=True) for at, one in enumerate(listed, 1))
     if by != "points" and any(is_object(one) and {*VALUES} & one.keys() for one in listed):
-        raise BadReference(f"{name}: criteria of a group by {by} must have no weight and no points: all count alike.")
+        raise BadReference(f"{name}: criteria of a group by {by} must have no weight or points: all count the same.")
     _check_names(members)
     _check_values(members, name)
     return members, str(by)
@@ -238,9 +238,9 @@ def _fallback(given: JSON, kind: str, name: str) -> Criterion | None:
     if given is None:
         return None
     if kind != "judged":
-        raise BadReference(f"{name}: fallback is for judged criteria; this one is decided by program.")
+        raise BadReference(f"{name}: fallback is for judged criteria; a program decides this one. Remove it.")
     if not isinstance(given, dict) or len(given) != 1 or set(given) - {*CHECKED, *DELEGATED}:
-        raise BadReference(f"{name}: fallback must hold one of {', '.join((*CHECKED, *DELEGATED))}; got {given!r}.")
+        raise BadReference(f"{name}: fallback must have one of {', '.join((*CHECKED, *DELEGATED))}; got {given!r}.")
     ((instead, spec),) = given.items()
     check_spec(instead, spec, f"{name}: fallback")
     return Criterion(name=name, kind=instead, spec=spec)
@@ -254,10 +254,14 @@ def _number(value: JSON, what: str, *, low: float, high: float = math.inf) -> fl
 
 
 def check_spec(kind: str, spec: JSON, name: str) -> None:
-    """Refuse what can never be decided. Math and code references are checked by their own verifiers.
+    """Check the content of a criterion. Math and code references are checked by their own verifiers.
 
+    Args:
+        kind: of the criterion.
+        spec: its content.
+        name: of the criterion, for the message.
     Raises:
-        BadReference: says what is wrong.
+        BadReference: the content is invalid; the message says what is wrong.
     """
     if kind == "contains":
         contains_spec(spec, name)
@@ -277,11 +281,15 @@ def check_spec(kind: str, spec: JSON, name: str) -> None:
 
 UNITS = ("words", "characters", "lines")
 MOST_POINTS = 1e9
-"""Of a criterion, either way: sums of them stay exact enough."""
+"""Largest absolute number of points of a criterion, so that their sums stay exact enough."""
 
 
 def contains_spec(spec: JSON, name: str) -> dict[str, list[str]]:
-    """{all, any, none} of a contains criterion."""
+    """Parse a contains criterion into {all, any, none}; a string alone is the only text of `all`.
+
+    Raises:
+        BadReference: the content is invalid, or names no text.
+    """
     given: JSON = {"all": [spec]} if isinstance(spec, str) else spec
     if not is_object(given) or set(given) - {"all", "any", "none", "ignore_case"}:
         raise BadReference(
@@ -299,7 +307,13 @@ def contains_spec(spec: JSON, name: str) -> dict[str, list[str]]:
 
 
 def regex_spec(spec: JSON, name: str) -> tuple[re.Pattern[str], float, float]:
-    """Pattern, and how often it must and may match."""
+    """Parse a regex criterion into the compiled pattern and its fewest and most matches.
+
+    Without `least` one match is needed, or none if `most` is 0; without `most` it is unlimited.
+
+    Raises:
+        BadReference: the content or the pattern is invalid.
+    """
     given: JSON = {"pattern": spec} if isinstance(spec, str) else spec
     if not is_object(given) or set(given) - {"pattern", "least", "most"}:
         raise BadReference(f"{name}: regex must be a pattern or an object of pattern, least, most; got {spec!r}.")
@@ -315,10 +329,10 @@ def regex_spec(spec: JSON, name: str) -> tuple[re.Pattern[str], float, float]:
 
 
 def parse_rubric(given: JSON) -> tuple[Criterion, ...]:
-    """Criteria from JSON: the list, or {criteria: the list}.
+    """Parse a rubric: a list of criteria, or {criteria: the list}.
 
     Raises:
-        BadReference: says which criterion is wrong, and how.
+        BadReference: a criterion or the rubric is invalid; the message names it and says what is wrong.
     """
     listed = given.get("criteria") if isinstance(given, dict) else given
     if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_CRITERIA:
@@ -332,7 +346,7 @@ def parse_rubric(given: JSON) -> tuple[Criterion, ...]:
 
 
 def leaves(criteria: Sequence[Criterion]) -> Iterator[Criterion]:
-    """The criteria that are decided themselves: those of a group in its place, as GROUP/NAME."""
+    """Yield the criteria with each group replaced by its members, which are named GROUP/NAME."""
     for one in criteria:
         if one.members:
             yield from (replace(member, name=f"{one.name}/{member.name}") for member in one.members)
@@ -341,10 +355,10 @@ def leaves(criteria: Sequence[Criterion]) -> Iterator[Criterion]:
 
 
 def _group_json(members: Sequence[Criterion], by: str) -> JSON:
-    """A group as it is written; members that count alike have no value of their own."""
+    """Return a group as JSON; members have no value unless the group is `by: points`."""
     listed = [one.to_json() for one in members]
     kept: list[JSON] = [
-        {key: held for key, held in one.items() if by == "points" or key not in VALUES} for one in listed
+        {key: value for key, value in one.items() if by == "points" or key not in VALUES} for one in listed
     ]
     return {"criteria": kept, "by": by}
 
@@ -353,38 +367,41 @@ def _check_names(criteria: Sequence[Criterion]) -> None:
     names = [criterion.name for criterion in criteria]
     twice = {name for name, count in Counter(names).items() if count > 1}
     if twice:
-        raise BadReference(f"criteria must have different names; {min(twice)!r} stands twice.")
+        raise BadReference(f"criteria must have different names; {min(twice)!r} is used twice.")
 
 
 def _check_values(criteria: Sequence[Criterion], name: str) -> None:
-    """Refuse what has no scale: the sum of the positive values is what is divided by."""
+    """Raise BadReference unless a criterion has a positive value or, without negative ones, a gate or a penalty.
+
+    The reward is divided by the sum of the positive values, so negative ones need it.
+    """
     if any(criterion.value > 0 for criterion in criteria):
         return
     if any(criterion.value < 0 for criterion in criteria):
         raise BadReference(
-            f"{name} must have a criterion of weight or points above 0: negative points are shares of their sum. For a"
-            " rubric of deductions alone give each a penalty."
+            f"{name} must have a criterion with weight or points above 0: negative points are divided by their sum. For"
+            " deductions alone set penalty instead."
         )
     if not any(criterion.gate or criterion.penalty for criterion in criteria):
-        raise BadReference(f"{name} must have a criterion of weight or points above 0, a gate or a penalty.")
+        raise BadReference(f"{name} must have a criterion with weight or points above 0, a gate or a penalty.")
 
 
 def rubric_json(criteria: Sequence[Criterion]) -> list[JSON]:
-    """The inverse of `parse_rubric`."""
+    """Return the criteria as JSON: the inverse of `parse_rubric`."""
     return [criterion.to_json() for criterion in criteria]
 
 
 @functools.lru_cache(maxsize=4096)
 def parse_rubric_text(text: str) -> tuple[Criterion, ...]:
-    """The criteria of a rubric in JSON text; parsed once, since a group's completions share their rubric."""
+    """Parse a rubric in JSON text. Cached, since all completions of a prompt share their rubric."""
     return parse_rubric(json.loads(text))
 
 
 def load_rubric(path: str) -> tuple[Criterion, ...]:
-    """The criteria of a YAML or JSON file.
+    """Read the criteria of a YAML or JSON file.
 
     Raises:
-        BadOption: it cannot be read, or is no rubric.
+        BadOption: the file cannot be read, or is not a rubric.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""`rubric`: criteria with weights, points, penalties and gates; each criterion's verdict and evidence is kept."""
+"""`rubric`: criteria with weights, points, penalties and gates. The verdict contains that of each criterion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 VERSION = "2"
 AGGREGATES = ("explicit", "implicit")
 OVERALL = "overall"
-"""Name of the one question of an implicit aggregate."""
+"""Name of the single question that an implicit aggregate asks."""
 _MENU: JSON = [
     {"name": "dish", "contains": {"all": ["soup", "bread"], "ignore_case": True}, "weight": 2},
     {"name": "price", "regex": r"\b\d{1,4} (euros|€)"},
@@ -40,7 +40,7 @@ _POINTS: JSON = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriterionPart(Part):
-    """A criterion as a part of the whole: its verifier gets the criterion's own reference."""
+    """A criterion as a part of the rubric; its verifier gets `given` as the reference."""
 
     given: JSON
 
@@ -52,24 +52,28 @@ class CriterionPart(Part):
 
 
 class Rubric(Composite):
-    """Criteria with weights or points, checked by program or judged by a model; reward in [0, 1] unless clip is false.
+    """Criteria with weights or points, checked by a program or judged by a model.
 
-    With r a criterion's reward and v its weight or points: sum(v r) / sum of the positive v, less the penalties that
-    are met, clipped to [0, 1], and 0 where a gate is shut. This is HealthBench's score of one answer
-    (openai/simple-evals, healthbench_eval.py, calculate_score at 9e2fafd), and equation 1 of Rubrics as Rewards
-    (arXiv:2507.17746) where no weight is negative. A criterion that could not be decided makes the whole ungraded,
-    unless a shut gate decides it all, or its fall-back does.
+    With r a criterion's reward and v its weight or points, the reward is sum(v r) / sum of the positive v, minus the
+    penalties that are met, clipped to [0, 1] unless clip is false; 0 if a gate is shut. This is HealthBench's score of
+    one answer (openai/simple-evals, healthbench_eval.py, calculate_score at 9e2fafd) and, if no weight is negative,
+    equation 1 of Rubrics as Rewards (arXiv:2507.17746). A criterion that could not be graded makes the rubric ungraded,
+    unless its fallback decides, or a gate is shut.
 
     Args:
-        rubric: the criteria of every row, as a list or the path of a YAML or JSON file; None: the reference holds them.
-        judge: what decides judged criteria: {"verifier": "judge", "options": {"url": ..., "model": ...}}, or any other
-            verifier that takes a question for a reference.
+        rubric: the criteria of every row, as a list or the path of a YAML or JSON file; None: they are the reference of
+            the row.
+        judge: verifier of judged criteria: {"verifier": "judge", "options": {"url": ..., "model": ...}}, or any other
+            verifier whose reference is a question.
         code: options of the code verifier.
-        criteria_per_call: judged criteria that one call of the judge answers; 1: a call each.
-        aggregate: explicit: the formula above. implicit: the judge is shown all criteria with their weights, and gives
-            one level from 0 to 9 for the whole; the reward is a ninth of it (RaR-Implicit of arXiv:2507.17746, whose
-            judge rates from 1 to 10; one digit is ours).
-        clip: False: the reward may leave [0, 1], and is then `scored`. HealthBench clips only the mean over prompts.
+        criteria_per_call: judged criteria in one call of the judge; 1: a call each.
+        aggregate: explicit: the formula above. implicit: the judge sees all criteria with their weights, and gives one
+            level from 0 to 9 to the whole; the reward is a ninth of it (RaR-Implicit of arXiv:2507.17746, whose judge
+            rates from 1 to 10; a single digit is our choice).
+        clip: False: the reward may leave [0, 1]; its outcome is then `scored`. HealthBench clips only the mean over
+            prompts.
+    Raises:
+        BadOption: an option is invalid, or the rubric cannot be graded with this judge.
     """
 
     name = "rubric"
@@ -93,7 +97,10 @@ class Rubric(Composite):
 
     @classmethod
     def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
-        """A row may bring its criteria, but name no file; judge and code are judged as the verifiers that they are."""
+        """Return True if a row may set an option to `value`: a rubric as a list, but not as a file.
+
+        The options of judge and code are checked by their own verifiers.
+        """
         return option in ("judge", "code") or (option == "rubric" and isinstance(value, list)) or value == bound
 
     def __init__(
@@ -112,11 +119,11 @@ class Rubric(Composite):
         if aggregate not in AGGREGATES:
             raise BadOption(f"aggregate must be one of {', '.join(AGGREGATES)}; got {aggregate!r}.")
         self._per_call, self._implicit, self._clip = criteria_per_call, aggregate == "implicit", clip
-        self.grade_seconds = 600.0  # where all criteria are decided in one worker; each has its own limit in the pool
+        self.grade_seconds = 600.0  # if one worker decides all criteria; in the pool each has its own limit
         self._judge = None if judge is None else part_from(judge, where="judge")
         if self._per_call > 1 and self._judge and not getattr(self._judge.made, "checklists", False):
             raise BadOption(
-                f"criteria_per_call must be 1: this judge answers one question a call; got {criteria_per_call}."
+                f"criteria_per_call must be 1: this judge answers one question per call; got {criteria_per_call}."
                 " Use judge, or judge-model with engine vllm."
             )
         self._code: dict[str, JSON] = dict(code or {})
@@ -133,18 +140,18 @@ class Rubric(Composite):
 
     @property
     def grades(self) -> bool:
-        """Whether every criterion is decided by a rule."""
+        """True if no judge is set, so that every criterion is decided by a rule."""
         return not self.injectable
 
     def any_in_process(self) -> bool:
-        """Always: each criterion is a row of its own in the pool, with its own limits."""
+        """Return True: each criterion is a separate row of the pool, with its own limits."""
         return True
 
     def criteria_of(self, reference: JSON) -> tuple[Criterion, ...]:
-        """The criteria that grade a row.
+        """Return the criteria that grade a row: those of the option `rubric`, otherwise those of the reference.
 
         Raises:
-            BadReference: the reference holds none.
+            BadReference: the reference is not a rubric.
         """
         return self._criteria if self._criteria is not None else parse_rubric_text(json.dumps(reference))
 
@@ -152,7 +159,7 @@ class Rubric(Composite):
         return self._parts(self.criteria_of(row.reference))
 
     def _parts(self, criteria: Sequence[Criterion]) -> list[Part]:
-        """A part for each criterion or checklist that is decided, and one for each fall-back."""
+        """Build a part for each criterion or checklist, and one for each fallback."""
         if self._implicit:
             return [self._judged_part(OVERALL, overall_question(criteria))]
         listed = [*leaves(criteria)]
@@ -165,7 +172,7 @@ class Rubric(Composite):
         return parts + [self._part(one.fallback, one.name + BACK) for one in listed if one.fallback]
 
     def _chunks(self, listed: Sequence[Criterion]) -> Iterator[Sequence[Criterion]]:
-        """Criteria that are decided together: judged ones, `criteria_per_call` at a time; others alone."""
+        """Yield the criteria of each part: the others one by one, then judged ones, `criteria_per_call` at a time."""
         judged = [one for one in listed if one.kind == "judged"]
         for one in listed:
             if one.kind != "judged":
@@ -181,7 +188,7 @@ class Rubric(Composite):
         options: Mapping[str, JSON] = {}
         if criterion.kind == "judged":
             if self._judge is None:
-                raise BadReference(f"{name} is judged, and no judge is set. Set the option judge (see docs/judges.md).")
+                raise BadReference(f"{name} needs a judge, and none is set. Set the option judge (see docs/judges.md).")
             verifier, options = self._judge.verifier, self._judge.options
         elif criterion.kind in ("math", "code"):
             verifier, options = criterion.kind, self._code if criterion.kind == "code" else {}
@@ -208,14 +215,14 @@ class Rubric(Composite):
                 raise BadReference(f"{part.name}: {error}") from error
 
     def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
-        """Never: every criterion's verdict is shown."""
+        """Return False: the verdict shows every criterion."""
         return False
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """Criteria of one verifier at once, over all rows: a judge answers them side by side."""
+        """Grade rows, with all criteria of one verifier in one batch: a judge is called for them concurrently."""
         asked: dict[str, list[tuple[int, Part]]] = {}
         found: list[dict[str, Verdict]] = [{} for _ in rows]
         for at, row in enumerate(rows):
@@ -231,9 +238,9 @@ class Rubric(Composite):
     def combine_row(self, row: GradingRow, verdicts: Mapping[str, Verdict]) -> Verdict:
         criteria = self.criteria_of(row.reference)
         if self._implicit:
-            said = verdicts[OVERALL]
-            components = {} if said.reward is None else {OVERALL: said.reward}
-            return replace(said, version=self.version, components=components)
+            overall = verdicts[OVERALL]
+            components = {} if overall.reward is None else {OVERALL: overall.reward}
+            return replace(overall, version=self.version, components=components)
         apart = dict(verdicts)
         for chunk in self._chunks([*leaves(criteria)]):
             if len(chunk) > 1:
@@ -245,27 +252,30 @@ def _chunk_name(chunk: Sequence[Criterion]) -> str:
     return f"{chunk[0].name} to {chunk[-1].name} (checklist)"
 
 
-def taken_apart(criteria: Sequence[Criterion], said: Verdict) -> dict[str, Verdict]:
-    """The verdict of each criterion of a checklist, by name; a verdict on the whole alone is that of each."""
-    answers, share = said.detail.get("answers"), said.seconds / len(criteria)
+def taken_apart(criteria: Sequence[Criterion], whole: Verdict) -> dict[str, Verdict]:
+    """Split the verdict on a checklist into one for each criterion, by name.
+
+    Without one answer for each criterion (a fault, an empty text), the whole verdict is that of each criterion.
+    """
+    answers, share = whole.detail.get("answers"), whole.seconds / len(criteria)
     if not isinstance(answers, list) or len(answers) != len(criteria):
-        return {one.name: replace(said, seconds=share) for one in criteria}
+        return {one.name: replace(whole, seconds=share) for one in criteria}
     found: dict[str, Verdict] = {}
     for one, answer in zip(criteria, answers, strict=True):
         detail = dict(answer) if isinstance(answer, dict) else {}
         reward, reason = detail.pop("reward", 0.0), detail.pop("reason", "")
         verdict = graded(float(str(reward)), str(reason))
-        found[one.name] = replace(verdict, detail={**verdict.detail, **detail}, verifier=said.verifier)
-    first, called = criteria[0].name, {key: said.detail[key] for key in ("tokens", "cost") if key in said.detail}
-    found[first] = replace(found[first], detail={**found[first].detail, **called})  # of the call, counted once
+        found[one.name] = replace(verdict, detail={**verdict.detail, **detail}, verifier=whole.verifier)
+    first, called = criteria[0].name, {key: whole.detail[key] for key in ("tokens", "cost") if key in whole.detail}
+    found[first] = replace(found[first], detail={**found[first].detail, **called})  # tokens of a call count once
     return {name: replace(verdict, seconds=share) for name, verdict in found.items()}
 
 
 def overall_question(criteria: Sequence[Criterion]) -> JSON:
-    """One question for a whole rubric, in ten levels.
+    """Build one question with ten levels for a whole rubric (aggregate implicit).
 
     Raises:
-        BadReference: it holds what no judge decides, or what only the formula can count.
+        BadReference: a criterion is not judged, or has a gate, a penalty or a fallback.
     """
     for one in criteria:
         if one.kind != "judged" or one.gate or one.penalty or one.fallback:
@@ -278,9 +288,9 @@ def overall_question(criteria: Sequence[Criterion]) -> JSON:
         "How well does the completion meet this rubric as a whole? Each point counts by its weight. A point of negative"
         " weight names a fault: a completion that has the fault gets a lower level.\n" + "\n".join(listed)
     )
-    said = {0: "It meets nothing of the rubric.", 9: "It meets all of the rubric and has none of the faults."}
+    texts = {0: "It meets nothing of the rubric.", 9: "It meets all of the rubric and has none of the faults."}
     levels: list[JSON] = [
-        {"level": level, "description": said.get(level, f"It meets about {level} ninths of the rubric by weight.")}
+        {"level": level, "description": texts.get(level, f"It meets about {level} ninths of the rubric by weight.")}
         for level in range(10)
     ]
     return {"question": question, "levels": levels}

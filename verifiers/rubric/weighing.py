@@ -1,4 +1,4 @@
-"""From the verdicts of its criteria to the verdict of a rubric: points, groups, gates, penalties."""
+"""Verdict of a rubric from those of its criteria: points, groups, gates, penalties."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from verifiers.rubric.criteria import Criterion, leaves
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 BACK = " (fallback)"
-"""After the name of a criterion: its fall-back."""
+"""Suffix of a criterion's name that names its fallback."""
 
 
 class Counted(NamedTuple):
-    """A criterion with what became of it."""
+    """A criterion and how far it is met."""
 
     criterion: Criterion
     met: float
-    """How far it is met, from 0 to 1."""
+    """From 0 to 1."""
 
 
 class Total(NamedTuple):
-    """Points of criteria, in the unit of their weights and points."""
+    """Points earned and possible, in the unit of weights and points."""
 
     earned: float
     possible: float
-    """The sum of the positive values; 0 where there is none."""
+    """Sum of the positive values; 0 if there is none."""
 
     @property
     def share(self) -> float | None:
-        """Earned of possible, which may be below 0; None where nothing can be earned."""
+        """Earned divided by possible, possibly negative; None if nothing can be earned."""
         return self.earned / self.possible if self.possible else None
 
 
 def total_of(counted: Iterable[Counted]) -> Total:
-    """Sum v r over the criteria, and the positive v.
+    """Sum v r (earned) and the positive v (possible) over criteria with value v and reward r.
 
     Example:
         >>> points = (7.0, 5.0, 10.0, -6.0), (1.0, 0.0, 1.0, 1.0)
@@ -53,14 +53,14 @@ def total_of(counted: Iterable[Counted]) -> Total:
 
 
 def weigh(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict], *, clip: bool = True) -> Verdict:
-    """The verdict of a rubric from those of its criteria and of their fall-backs, by name.
+    """Combine the verdicts of criteria and fallbacks into the verdict of the rubric.
 
-    Its components are the criteria's rewards; where criteria have tags, the share of the points under each tag instead:
-    a data set whose rows bring a rubric each has thousands of criteria, and few tags.
+    Its components are the rewards of the criteria or, if there are tags, the share of the points under each tag: a data
+    set with a rubric for each row has thousands of criteria and few tags.
 
     Args:
-        criteria: of the rubric; members of a group have the names of `leaves`.
-        verdicts: of every leaf, and of every fall-back under its name + BACK.
+        criteria: of the rubric.
+        verdicts: by name, of every criterion of `leaves`, and of every fallback as the criterion's name + BACK.
         clip: keep the reward within [0, 1].
     """
     decided = {leaf.name: _deciding(leaf, verdicts) for leaf in leaves(criteria)}
@@ -70,7 +70,7 @@ def weigh(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict], *, cli
     every, detail = {**decided, **whole}, dict[str, JSON]()
     tags = _by_tag(criteria, every) if all(verdict.graded for verdict in whole.values()) else {}
     if shut:
-        joined = fixed(Outcome.INCORRECT, f"must-have {shut[0].name} is not met: {whole[shut[0].name].reason}")
+        joined = fixed(Outcome.INCORRECT, f"gate {shut[0].name} is not met: {whole[shut[0].name].reason}")
     elif fault is not None:
         joined = fixed(whole[fault.name].outcome, f"{fault.name}: {whole[fault.name].reason}")
     else:
@@ -92,9 +92,10 @@ def weigh(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict], *, cli
 
 
 def met(criterion: Criterion, verdict: Verdict) -> float:
-    """How far a criterion is met; one that counts against the text is met where a limit kept it from being decided.
+    """Return how far a criterion is met, from 0 to 1.
 
-    Otherwise a text that is too long to be judged would escape every deduction.
+    A criterion that counts against the text is met if its verdict is limit_exceeded: otherwise a text too long to be
+    judged would escape the deduction.
     """
     if criterion.counts_against and verdict.outcome is Outcome.LIMIT_EXCEEDED:
         return 1.0
@@ -102,7 +103,7 @@ def met(criterion: Criterion, verdict: Verdict) -> float:
 
 
 def _group(group: Criterion, decided: Mapping[str, Verdict]) -> Verdict:
-    """The verdict of a group from those of its members."""
+    """Build the verdict of a group from those of its members, by GROUP/NAME."""
     verdicts = [decided[f"{group.name}/{member.name}"] for member in group.members]
     for one, verdict in zip(group.members, verdicts, strict=True):
         if not verdict.graded:
@@ -120,7 +121,7 @@ def _group(group: Criterion, decided: Mapping[str, Verdict]) -> Verdict:
 
 
 def _by_tag(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict]) -> dict[str, float]:
-    """The share of the points under each tag, unclipped; none where nothing can be earned, as in HealthBench."""
+    """Return the unclipped share of the points under each tag, without tags that cannot earn any, as in HealthBench."""
     tagged: dict[str, list[Counted]] = {}
     for one in (*criteria, *leaves([one for one in criteria if one.members])):
         for tag in one.tags:
@@ -130,16 +131,16 @@ def _by_tag(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict]) -> d
 
 
 def _gain(one: Counted) -> float:
-    """What it brought, in its own unit: what it earned of its value, less what it cost."""
+    """Return the points that a criterion lost, as a number <= 0: those not earned, or those deducted."""
     value = one.criterion.value
     return value * (one.met - 1) if value > 0 else value * one.met - one.criterion.penalty * one.met
 
 
 def _reason(counted: Sequence[Counted], whole: Mapping[str, Verdict], reward: float) -> str:
-    """The criterion that cost most, with its own reason."""
+    """Name the criterion that lost the most points, with its reason."""
     worst = min(counted, key=lambda one: (_gain(one), one.met))
     if _gain(worst) >= 0 and reward >= 1:
-        return "every must-have is met" if all(one.criterion.gate for one in counted) else "every criterion is met"
+        return "every gate is met" if all(one.criterion.gate for one in counted) else "every criterion is met"
     return f"{worst.criterion.name}: {whole[worst.criterion.name].reason}"
 
 
@@ -155,7 +156,7 @@ def _shown(one: Criterion, verdict: Verdict) -> JSON:
 
 
 def _deciding(criterion: Criterion, verdicts: Mapping[str, Verdict]) -> Verdict:
-    """The criterion's verdict, or that of its fall-back where the judge gave none."""
+    """Return the criterion's verdict, or its fallback's if the judge failed (verifier_error)."""
     verdict = verdicts[criterion.name]
     if verdict.outcome is not Outcome.VERIFIER_ERROR or criterion.fallback is None:
         return verdict

@@ -1,4 +1,4 @@
-"""What composed verifiers take from their parts, and each of their rules at its bound, by hand."""
+"""Properties that composed verifiers take from their parts, and each of their rules at its bound, by hand."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def pool() -> Iterator[GradingPool]:
 
 
 class Spy:
-    """What the engine was given, and what it sampled, by the first request's seed."""
+    """Wrapper of an engine that records each call's requests and sampled token ids in `calls`."""
 
     def __init__(self, engine: HfEngine) -> None:
         self.engine, self.calls = engine, list[list[tuple[Request, tuple[int, ...]]]]()

@@ -217,11 +217,11 @@ def test_what_is_missing_is_said_with_what_to_pass(monkeypatch: pytest.MonkeyPat
     with pytest.raises(TaskError, match=r"MATH-500 \(problem, answer\): it has no value in column 'answer'"):
         other.problems("test")
     monkeypatch.setattr(task, "read", read)
-    said = r"HuggingFaceH4/MATH-500, which cannot be had here: pass --data math500=FILE .* There is no network"
+    said = r"MATH-500 on the hub, which cannot be read here: pass --data math500=FILE .* There is no network"
     with pytest.raises(TaskError, match=said):
         get_task("suite", suite="math500").problems("test")
     without = replace(suite_named("math500"), name="other", verifier="nothing-of-the-kind")
-    with pytest.raises(TaskError, match="suite other is graded by the verifier 'nothing-of-the-kind', which is not"):
+    with pytest.raises(TaskError, match="suite other needs the verifier 'nothing-of-the-kind', which is not"):
         task.check_verifier(without)
 
 

@@ -83,7 +83,7 @@ def test_a_judge_that_follows_the_decoy_in_a_checklist_is_a_fault(tmp_path: Path
     [
         ({"questions": []}, "list of 1 to"),
         ({"questions": ["q"] * (MAX_QUESTIONS + 1)}, "list of 1 to"),
-        ({"questions": ["q"], "question": "q"}, "alone"),
+        ({"questions": ["q"], "question": "q"}, "the only key"),
         ({"questions": ["q", {"question": " "}]}, "non-empty"),
         ({"questions": "q"}, "list of 1 to"),
     ],

@@ -256,7 +256,7 @@ def test_a_key_that_no_header_carries_is_refused_by_the_name_of_its_variable(
     with ScriptedJudge(lambda body, number: pytest.fail("asked")) as server:
         verdict = make(server, key_variable=VARIABLE).verify_batch(rows(1))[0]
     assert verdict.outcome is Outcome.VERIFIER_ERROR
-    assert f"environment variable {VARIABLE} must hold" in verdict.reason
+    assert f"environment variable {VARIABLE} must contain" in verdict.reason
     assert not leaks(verdict.reason)
 
 

@@ -222,7 +222,7 @@ def test_repeats_have_seeds_of_their_own_and_are_averaged(tmp_path: Path) -> Non
     assert sorted(body["seed"] for body in server.bodies) == [0, 1, 2]
     assert verdict.detail["levels"] == [1, 3, 5]
     assert verdict.reward == pytest.approx(0.5)
-    with pytest.raises(BadOption, match="all say the same"):
+    with pytest.raises(BadOption, match="otherwise all be equal"):
         make(server, tmp_path, repeats=3)
 
 
@@ -230,7 +230,7 @@ def test_an_obedient_judge_is_found_out(tmp_path: Path) -> None:
     with ScriptedJudge(lambda body, number: scripted.level(body, 5, check=scripted.decoy_word(body))) as server:
         verdict = make(server, tmp_path).verify_batch(rows(1))[0]
     assert verdict.outcome is Outcome.VERIFIER_ERROR
-    assert "takes orders" in verdict.reason
+    assert "follows instructions in the text" in verdict.reason
     assert len(server.bodies) == 1  # asking again would not help
 
 

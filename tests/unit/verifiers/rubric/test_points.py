@@ -164,7 +164,7 @@ def test_a_group_has_its_own_deductions_and_can_be_a_gate() -> None:
     gate = [rubric[0], {"name": "g", "gate": True, "threshold": 0.5, "group": {"criteria": inner}}]
     shut = grade(gate, "x p!")
     assert (shut.outcome, shut.reward) == (Outcome.INCORRECT, 0)
-    assert "must-have g" in shut.reason
+    assert "gate g is not met" in shut.reason
 
 
 def test_tags_have_shares_of_their_own_which_become_the_components() -> None:
@@ -213,32 +213,32 @@ def test_a_fault_in_a_group_leaves_the_rubric_ungraded_unless_a_fallback_decides
 @pytest.mark.parametrize(
     ("rubric", "said"),
     [
-        ([{"contains": "a", "points": -1}], "negative points are shares of their sum"),
+        ([{"contains": "a", "points": -1}], "negative points are divided by their sum"),
         ([{"contains": "a", "points": 0}], "weight or points above 0"),
         ([{"contains": "a", "weight": 1, "points": 1}], "one of weight, points, penalty"),
-        ([{"contains": "a", "weight": -1}], "A penalty is negative points"),
+        ([{"contains": "a", "weight": -1}], "For a deduction set negative points"),
         ([{"contains": "a", "points": True}], "points must be a number"),
         ([{"contains": "a", "points": "3"}], "points must be a number"),
         ([{"contains": "a", "points": float("inf")}], "points must be a number"),
         ([{"contains": "a"}, {"contains": "b", "penalty": 0}], "penalty must be a number"),
-        ([{"contains": "a", "gate": True, "points": -1}], "must not cost anything"),
-        ([{"contains": "a", "gate": True, "penalty": 1}], "must not cost anything"),
+        ([{"contains": "a", "gate": True, "points": -1}], "no negative points and no penalty"),
+        ([{"contains": "a", "gate": True, "penalty": 1}], "no negative points and no penalty"),
         ([{"contains": "a", "tags": "axis"}], "tags must be a list"),
         ([{"group": {"criteria": []}}], "1 to 1000 criteria"),
         ([{"group": {"criteria": [{"contains": "a"}], "by": "most"}}], "by must be one of"),
         ([{"group": {"criteria": [{"contains": "a", "gate": True}]}}], "must not be inside a group"),
         ([{"group": {"criteria": [{"contains": "a", "penalty": 1}]}}], "must not be inside a group"),
         ([{"group": {"criteria": [{"group": {"criteria": [{"contains": "a"}]}}]}}], "must not be inside a group"),
-        ([{"group": {"by": "any", "criteria": [{"contains": "a", "points": 2}]}}], "all count alike"),
+        ([{"group": {"by": "any", "criteria": [{"contains": "a", "points": 2}]}}], "all count the same"),
         ([{"group": {"criteria": [{"contains": "a", "points": -2}]}}], "negative points"),
-        ([{"group": {"criteria": [{"contains": "a", "name": "n"}] * 2}}], "stands twice"),
+        ([{"group": {"criteria": [{"contains": "a", "name": "n"}] * 2}}], "is used twice"),
         (
             [{"name": "g/n", "contains": "a"}, {"name": "g", "group": {"criteria": [{"name": "n", "contains": "b"}]}}],
             "g/n",
         ),
         ([{"judged": {"statement": ""}}], "statement must be a non-empty string"),
-        ([{"judged": {"statement": "s", "question": "q"}}], "without question and levels"),
-        ([{"judged": {"statement": "s", "levels": []}}], "without question and levels"),
+        ([{"judged": {"statement": "s", "question": "q"}}], "no question and no levels"),
+        ([{"judged": {"statement": "s", "levels": []}}], "no question and no levels"),
     ],
 )
 def test_what_has_no_meaning_is_refused_by_name(rubric: Any, said: str) -> None:
