@@ -47,18 +47,22 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "reasoner verifiers audit math labelled.jsonl -c expected=is_correct --min-accuracy 0.95",
     ),
     "environments": (
-        "reasoner environments list",
         "reasoner environments new hangman",
         "reasoner environments check guess",
-        "reasoner environments play guess --reference 40",
     ),
-    "environments list": ("reasoner environments list --json",),
-    "environments new": ("reasoner environments new hangman --file games/hangman.py",),
+    "environments list": ("reasoner environments list", "reasoner environments list --json"),
+    "environments new": (
+        "reasoner environments new hangman",
+        "reasoner environments new hangman --file games/hangman.py",
+    ),
     "environments check": (
         "reasoner environments check python -o state=none",
         "reasoner environments check hangman.py --reference plane",
     ),
-    "environments play": ("reasoner environments play guess --reference 40",),
+    "environments play": (
+        "reasoner environments play guess --reference 40",
+        "reasoner environments play hangman.py --reference plane",
+    ),
     "suites": ("reasoner suites", "reasoner suites gpqa"),
     "tasks": ("reasoner tasks list", "reasoner tasks show arithmetic"),
     "tasks list": ("reasoner tasks list", "reasoner tasks list | less"),

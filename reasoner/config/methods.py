@@ -26,6 +26,8 @@ class Method(NamedTuple):
     """`module:function`, called with the stage's config before the first stage of a run begins; None: no check."""
     sections: tuple[str, ...] = ()
     """Config sections that this method reads and some other methods do not."""
+    several_turns: bool = True
+    """False if it reads a completion as one text: its problems then have no environment."""
     defaults: Mapping[str, object] = {}
     """Values of the stage's config that apply if neither the file nor an override sets them."""
 
@@ -49,7 +51,11 @@ METHODS: Mapping[str, Method] = {
     ),
     "sft": Method("reasoner.stages.sft:sft", "demonstrations", sections=("sft",)),
     "reward_model": Method(
-        "reasoner.stages.reward_model:reward_model", "pairs", policy="reward", sections=("reward_model", "preferences")
+        "reasoner.stages.reward_model:reward_model",
+        "pairs",
+        policy="reward",
+        sections=("reward_model", "preferences"),
+        several_turns=False,
     ),
     "dpo": Method(
         "reasoner.stages.dpo:dpo",
@@ -57,6 +63,7 @@ METHODS: Mapping[str, Method] = {
         policy="pair",
         check="reasoner.stages.dpo:check_loss",
         sections=("dpo", "preferences"),
+        several_turns=False,
     ),
     "pairs": Method(
         "reasoner.stages.sample_pairs:pairs",
@@ -65,6 +72,7 @@ METHODS: Mapping[str, Method] = {
         writes={"": PAIRS_FILE},
         check="reasoner.stages.sample_pairs:check_groups",
         sections=("pairs",),
+        several_turns=False,
     ),
     "constitutional": Method(
         "reasoner.stages.constitutional:constitutional",
@@ -72,5 +80,6 @@ METHODS: Mapping[str, Method] = {
         samples=True,
         writes={"": PAIRS_FILE, "/sft": SFT_FILE},
         sections=("constitutional",),
+        several_turns=False,
     ),
 }

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.errors import ConfigError
+from reasoner.config.methods import METHODS
 from reasoner.config.sections import PromptSection, RolloutSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import TEMPLATE_FAULTS
@@ -33,8 +34,6 @@ from verifiers.pool import GradingPool
 
 LOOKED_AT = 64
 """Problems of each task that are looked at before a run begins."""
-ONE_TEXT = ("pairs", "constitutional", "reward_model", "dpo")
-"""Methods that read a completion as one text."""
 
 
 def check_environments(
@@ -61,7 +60,7 @@ def check_environments(
     said: list[str] = []
     for problem in choices.values():
         name = str(problem.environment)
-        if config.method in ONE_TEXT:
+        if not METHODS[config.method].several_turns:
             raise ConfigError(
                 "bad-value",
                 f"method {config.method} reads a completion as one text, and task {problem.task} has the environment"

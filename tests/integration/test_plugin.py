@@ -56,7 +56,7 @@ def test_a_new_package_passes_its_own_tests(tmp_path: Path) -> None:
     ruff = [str(Path(sys.executable).parent / "ruff"), "check", "--select", "E,F,UP,B", "--line-length", "120", "."]
     assert run(ruff, folder).returncode == 0
     again = run(reasoner("verifiers", "new", "capital-city"), tmp_path)
-    assert (again.returncode, "exists already" in again.stderr) == (2, True)
+    assert (again.returncode, "already exists" in again.stderr) == (2, True)
     taken = run(reasoner("verifiers", "new", "math"), tmp_path)
     assert "a verifier 'math' already exists" in taken.stderr
     assert "must be lower-case letters" in run(reasoner("verifiers", "new", "../x"), tmp_path).stderr

@@ -81,7 +81,7 @@ def test_options_that_cannot_be_used(options: dict[str, object], said: str) -> N
 
 
 def test_no_fixed_text_follows_much_more_than_half_of_the_tiny_requests() -> None:
-    """What `instructions_tiny` has to beat: one text for every request, whatever it asks for."""
+    """`instructions_tiny` must beat the best single text for every request."""
     problems, verifier = tiny_requests(), tiny_verifier()
     texts = [
         mark + comma.join(["owl"] * count) + mark

@@ -114,7 +114,7 @@ def test_an_output_is_replaced_only_when_asked_and_only_by_another(tmp_path: Pat
     before = output.read_text()
     again = RUN.invoke(app, command)
     assert again.exit_code == 2
-    assert "exists already" in again.output
+    assert "already exists" in again.output
     rows.write_text('{"completion": "1", "reference": "2"}\n' * 2)
     assert RUN.invoke(app, [*command, "--overwrite"]).exit_code == 0
     assert [json.loads(line)["outcome"] for line in output.read_text().splitlines()] == ["incorrect"] * 2

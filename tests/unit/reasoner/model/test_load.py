@@ -27,7 +27,7 @@ def test_models_and_hub_names_pass(tmp_path: Path) -> None:
     [
         (["model/config.json", "progress.json"], r"Give .*/here/model\.$"),
         (["adapter/adapter_config.json"], r"`reasoner export .*/here FOLDER`, then give FOLDER"),
-        (["adapter_config.json"], r"holds an adapter alone\. Merge it .*`reasoner export .*/here FOLDER`"),
+        (["adapter_config.json"], r"contains only an adapter\. Merge it .*`reasoner export .*/here FOLDER`"),
         (["b.gguf", "a.gguf"], r"Give the file .*/here/a\.gguf"),
         (["metrics.jsonl"], r"contains no config\.json\. For a run, give its `final` folder"),
         ([], "does not exist"),

@@ -24,8 +24,8 @@ from reasoner.policy.policy import Policy
 from reasoner.records import FinishReason, Request, RolloutGroup, SamplingParams
 from reasoner.rollout import turns as played
 from reasoner.rollout.round import RoundSampler
-from reasoner.rollout.turns import TurnLimits
-from tasks import Problem, Turn
+from reasoner.rollout.turns import TurnLimits, check_environments
+from tasks import Problem, TaskError, Turn
 from tasks.environments import Reply, get_environment
 from tests.unit.reasoner.rollout.mirrors import Mirror
 from verifiers import Outcome
@@ -399,3 +399,19 @@ def test_turns_are_written_to_the_records_and_read_again(engine: HfEngine, pool:
             scores = [reply.score for reply in rollout.completion.replies if reply.score is not None]
             assert rollout.reward == (min(1.0, scores[-1]) if scores else 0.0)
     assert several > 20
+
+
+def test_what_reads_one_text_refuses_an_environment() -> None:
+    problem = Problem(id="p", prompt="q", reference="1", verifier="exact", environment="guess")
+    base: dict[str, object] = {"task": "arithmetic", "model": {"from_scratch": {}}}
+    tokenizer = byte_tokenizer()
+    sampling = resolve(base).stages[0]
+    assert check_environments([[problem]], sampling, tokenizer) == []
+    paired = resolve({**base, "method": "pairs", "rollout": {"group_size": 2}}).stages[0]
+    with pytest.raises(ConfigError, match="method pairs reads a completion as one text"):
+        check_environments([[problem]], paired, tokenizer)
+    rewarded = resolve({**base, "reward": {"name": "reward-model", "options": {"model": "m"}}}).stages[0]
+    with pytest.raises(ConfigError, match="reward 'reward-model' reads a completion as one text"):
+        check_environments([[problem]], rewarded, tokenizer)
+    with pytest.raises(TaskError, match="no environment named 'gess'"):
+        check_environments([[replace(problem, environment="gess")]], sampling, tokenizer)
