@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -45,7 +46,7 @@ class Logic(Verifier):
     """
 
     name = "logic"
-    version = "2"
+    version = "3"
     grade_seconds = 90.0
     reference_schema = {"type": "object", "properties": {"kind": {"enum": [*KINDS]}}, "required": ["kind"]}
     examples = (
@@ -122,7 +123,9 @@ class Logic(Verifier):
         elif found is not None and found.answer.strip():
             answer = found.answer
         else:
-            return no_answer()
+            answer = _undeclared(given.kind, strip_thinking(row.completion).strip())
+            if answer is None:
+                return no_answer()
         return GRADE[given.kind](given, answer)
 
 
@@ -321,6 +324,28 @@ def _last_block(completion: str) -> str | None:
     visible = strip_thinking(completion)
     tagged = last_between(visible, "<answer>", "</answer>")
     return tagged.strip() if tagged is not None else last_fenced(visible)
+
+
+STATED = re.compile(
+    r"(?:^|[.!?]\s+|\n)(?:(?:so|thus|hence|therefore),? )?(?:the|these) "
+    r"(?:formulas?|premises|statements|claim|conclusion) (?:is|are) ([\w ]+?)[.!]?$",
+    re.IGNORECASE,
+)
+"""A last sentence that states a label."""
+
+
+def _undeclared(kind: str, visible: str) -> str | None:
+    """Return the answer of a text that declares none: its last sentence states a label, or all of it is a model."""
+    if kind in WORDS:
+        stated = STATED.search(visible)
+        return stated.group(1) if stated and label_in(kind, stated.group(1)) else None
+    if kind == "model":
+        try:
+            read_assignment(visible)
+        except FormulaError:
+            return None
+        return visible
+    return None
 
 
 GRADE: Mapping[str, Callable[[Reference, str], Verdict]] = {

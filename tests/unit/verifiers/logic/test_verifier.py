@@ -255,3 +255,39 @@ def test_false_proofs(proof: str, said: str) -> None:
     verdict = LOGIC.verify(completion=proof, reference={"kind": "proof", "premises": ["p -> q"], "goal": "q"})
     assert verdict.outcome is Outcome.INCORRECT
     assert said in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("The formulas are inconsistent.", Outcome.CORRECT),
+        ("P holds for some x. Therefore, these formulas are unsatisfiable.", Outcome.CORRECT),
+        ("If the first is true, Q must hold.\nThe formulas are inconsistent", Outcome.CORRECT),
+        ("The formulas are consistent.", Outcome.INCORRECT),
+        ("The formulas are inconsistent. Or are they?", Outcome.NO_ANSWER),
+        ("It is not true that the formulas are inconsistent.", Outcome.NO_ANSWER),
+        ("The formulas are not inconsistent.", Outcome.NO_ANSWER),
+        ("Assume that the formulas are inconsistent and look for a model.", Outcome.NO_ANSWER),
+        ("inconsistent, or so it seems", Outcome.INCORRECT),
+    ],
+)
+def test_a_last_sentence_that_states_the_label_is_an_answer(completion: str, expected: Outcome) -> None:
+    reference = {"kind": "consistency", "formulas": ["p", "p -> q", "~q"]}
+    assert outcome(reference, completion) is expected
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("Ann: knight\nBob: knave", Outcome.CORRECT),
+        ("- Ann: knight\n- Bob: knave", Outcome.CORRECT),
+        ("Ann: knight\nBob: knight", Outcome.INCORRECT),
+        ("Ann: knight", Outcome.INCORRECT),
+        ("Ann: knight\nBob: knave\nor the other way round", Outcome.NO_ANSWER),
+        ("I think of Ann and of Bob.\nBoth could be knights.", Outcome.NO_ANSWER),
+    ],
+)
+def test_a_text_that_is_nothing_but_a_model_is_an_answer(completion: str, expected: Outcome) -> None:
+    values = {"knight": True, "knave": False}
+    reference = {"kind": "model", "formulas": ["Ann <-> ~Bob", "Bob <-> (Ann & Bob)"], "values": values}
+    assert outcome(reference, completion) is expected
