@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -158,3 +159,32 @@ def test_a_module_that_cannot_be_imported_says_why(tmp_path: Path, text: str, sa
     (tmp_path / "own.py").write_text(text)
     with pytest.raises(UnknownVerifier, match=says):
         load_attribute(f"{tmp_path}/own.py:x")
+
+
+def test_rows_of_a_plain_function_are_graded_one_by_one_and_those_of_an_asynchronous_one_together() -> None:
+    calls: list[str] = []
+
+    def plain(*, completion: str) -> bool:
+        calls.append(completion)
+        if completion == "bad":
+            raise BadReference("no reference")
+        return True
+
+    given = [GradingRow(completion=text, reference=None) for text in ("a", "bad", "b")]
+    found = from_function(plain, "plain")().verify_batch(given)
+    assert [verdict.outcome for verdict in found] == [Outcome.CORRECT, Outcome.BAD_REFERENCE, Outcome.CORRECT]
+    assert calls == ["a", "bad", "b"], "no row is graded twice because another one has a bad reference"
+
+    waiting = 0
+    most = 0
+
+    async def asynchronous(*, completion: str) -> bool:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        await asyncio.sleep(0.01)
+        waiting -= 1
+        return True
+
+    from_function(asynchronous, "asynchronous")().verify_batch([given[0], given[2]])
+    assert most == 2

@@ -196,3 +196,11 @@ def test_rewards_of_components_are_normalized_within_their_group_and_shaping_is_
 def test_a_reward_that_is_no_sum_is_one_component() -> None:
     made = [(0, rollout(Verdict(outcome=Outcome.SCORED, reward=reward))) for reward in (3.0, 0.0, 0.0, 3.0)]
     assert row_rewards(made, normalized=True) == pytest.approx([1.0, -1.0, -1.0, 1.0], abs=1e-5)
+
+
+def test_a_reward_of_0_is_normalized_as_0() -> None:
+    # rewards 0, 0.5 and 1 without components: mean 0.5, population std sqrt(1 / 6)
+    group = [(0, rollout(graded(reward, "r"))) for reward in (0.0, 0.5, 1.0)]
+    std = (1 / 6) ** 0.5
+    assert row_rewards(group, normalized=True) == pytest.approx([-0.5 / std, 0.0, 0.5 / std], abs=1e-4)
+    assert row_rewards(group, normalized=False) == [0.0, 0.5, 1.0]
