@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from verifiers import BadOption, GradingRow, Outcome, Verdict, Verifier, get_verifier, graded, registry
-from verifiers.compose import AllOf, Composite, Gate, Part, PerRow, Weighted, by_value, listed, part_from, written_parts
+from verifiers.compose import (
+    AllOf,
+    Composite,
+    Gate,
+    Part,
+    PerRow,
+    Weighted,
+    by_value,
+    listed,
+    part_at,
+    part_from,
+    written_parts,
+)
 from verifiers.errors import BadReference
 
 ASKED: list[str] = []
@@ -345,3 +357,19 @@ def test_the_reference_of_a_row_is_checked_where_it_names_its_verifier() -> None
     for bad in ({"kind": "a", "gold": "no number"}, {"kind": "b", "gold": 3}):
         with pytest.raises(BadReference):
             made.check_reference(bad)  # type: ignore[arg-type]
+
+
+def test_a_detail_of_a_judge_is_kept_whole_and_no_other() -> None:
+    made = get_verifier("weighted", parts=["exact", "numeric"])
+    assert isinstance(made, Composite)
+    plain = {"exact": graded(1.0, "a"), "numeric": graded(0.0, "b")}
+    assert "judged" not in made.combine(plain).detail
+    judged = Verdict(outcome=Outcome.CORRECT, reward=1.0, detail={"reason": "a", "level": 3, "judges": []})
+    found = made.combine({"exact": judged, "numeric": graded(0.0, "b")}).detail
+    assert found["judged"] == {"exact": {"reason": "a", "level": 3, "judges": []}}
+    assert found["parts"] == {"exact": "a", "numeric": "b"}
+
+
+def test_a_part_is_found_by_the_rest_of_its_path() -> None:
+    inner = {"verifier": "weighted", "name": "total", "options": {"parts": [{"verifier": "math", "name": "m"}]}}
+    assert part_at("total/m", "gate", {"gate": "format", "then": inner}) == ("math", {})
