@@ -116,7 +116,7 @@ def evaluate(
                 "--suite takes no --task, --split, --option, --verifier or --verifier-option: a suite defines its own.",
             )
         if data and not names:
-            raise ConfigError("bad-value", "--data names the data of a suite, and needs --suite.")
+            raise ConfigError("bad-value", "--data needs --suite: it gives the path of a suite's data.")
         if trained is not None and not allow_row_code:
             check_found(trained, task="suite" if names else task, verifier=verifier, engine=engine)
         given: dict[str, dict[str, object]] = {

@@ -98,7 +98,7 @@ def test_an_installed_package_is_found_by_the_cli(fresh: Path, tmp_path: Path) -
     checked = run(cli(fresh, "verifiers", "check", "anagram"), tmp_path)
     assert checked.returncode == 0, checked.stdout
     validated = run(cli(fresh, "tasks", "validate", "anagrams"), tmp_path)
-    assert "anagrams train: 16 of 16 golds accepted" in validated.stdout, validated.stderr
+    assert "anagrams train: 16 of 16 reference answers accepted" in validated.stdout, validated.stderr
 
 
 def test_an_installed_package_is_resolved_from_a_training_config(fresh: Path, tmp_path: Path) -> None:
