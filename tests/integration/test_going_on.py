@@ -229,7 +229,7 @@ def test_a_second_writer_is_refused_with_the_process_that_writes(
     assert not (tmp_path / "run" / "run.lock").exists()
     capsys.readouterr()
     assert command(f"reasoner train {config}") == 2
-    assert "already exists. Pass --resume" in capsys.readouterr().err
+    assert "exists already. Pass --resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", [{"from_scratch": SHAPE}, LORA], ids=["full", "lora"])
