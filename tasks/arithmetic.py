@@ -83,7 +83,7 @@ class Arithmetic(Task):
         return [self._problem(worked) for worked in found.values()]
 
     def _problem(self, worked: Worked) -> Problem:
-        steps = () if self._mixed and _digest(worked.question, 1) % 2 == 0 else worked.steps
+        steps = () if self._mixed and digest_byte(worked.question, 1) % 2 == 0 else worked.steps
         return Problem(
             id=f"{self._label}/{worked.question}",
             prompt=f"{worked.question}=?\n",
@@ -102,10 +102,11 @@ def _problems(task: Arithmetic, split: str) -> Sequence[Problem]:
 
 def split_of(question: str) -> str:
     """Return the split of a question: test for one in ten, by its digest. Seed and sizes do not change it."""
-    return "test" if _digest(question, 0) % 10 == 0 else "train"
+    return "test" if digest_byte(question, 0) % 10 == 0 else "train"
 
 
-def _digest(question: str, byte: int) -> int:
+def digest_byte(question: str, byte: int) -> int:
+    """Return one of the four bytes of a question's digest."""
     return hashlib.blake2b(question.encode(), digest_size=4).digest()[byte]
 
 

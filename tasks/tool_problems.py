@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from tasks.arithmetic import digest_byte, split_of
 from tasks.base import Problem, Task, TaskError, Turn
 from verifiers import JSON
 
@@ -79,7 +79,7 @@ class ToolProblems(Task):
 
     def _problem(self, asked: Asked) -> Problem:
         calls = self._demonstrations == "calling" or (
-            self._demonstrations == "mixed" and _digest(asked.question, 1) % 2 == 0
+            self._demonstrations == "mixed" and digest_byte(asked.question, 1) % 2 == 0
         )
         turns: tuple[Turn, ...] = ()
         if calls:
@@ -101,15 +101,6 @@ class ToolProblems(Task):
 @cache
 def _problems(task: ToolProblems, split: str) -> Sequence[Problem]:
     return task.draw(split)
-
-
-def split_of(question: str) -> str:
-    """Return the split of a question: one in ten is held out, by its own digest."""
-    return "test" if _digest(question, 0) % 10 == 0 else "train"
-
-
-def _digest(question: str, byte: int) -> int:
-    return hashlib.blake2b(question.encode(), digest_size=4).digest()[byte]
 
 
 def product(source: random.Random, digits: int) -> Asked:

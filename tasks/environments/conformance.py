@@ -133,6 +133,9 @@ class _Kit:
     def __init__(self, made: Environment, start: Episode, said: Sequence[str], one: _Asker, other: _Asker) -> None:
         self._made, self._start, self._said, self._one, self._other = made, start, said, one, other
         self._played = list(one.play(start, said))
+        hostile = (replace(start, turns=(Turn("policy", text),)) for text in HOSTILE.values())
+        self._answered = dict(zip(HOSTILE, one.ask([*hostile]), strict=True))
+        """Answers to the hostile turns, by name."""
 
     def plays(self) -> Finding:
         """The sample turns are answered."""
@@ -183,8 +186,7 @@ class _Kit:
     def hostile(self) -> Finding:
         """No text of a policy makes it raise."""
         check = "raises for nothing that a policy can write"
-        asked = self._one.ask([replace(self._start, turns=(Turn("policy", text),)) for text in HOSTILE.values()])
-        bad = [(name, verdict.reason) for name, verdict in zip(HOSTILE, asked, strict=True) if not verdict.graded]
+        bad = [(name, verdict.reason) for name, verdict in self._answered.items() if not verdict.graded]
         if bad:
             return Finding(check, False, f"{len(bad)} of {len(HOSTILE)}, such as {bad[0][0]}: {bad[0][1][:200]}")
         return Finding(check, True, f"{len(HOSTILE)} turns")
@@ -192,8 +194,7 @@ class _Kit:
     def bounded(self) -> Finding:
         """Replies are short enough to be read."""
         check = f"replies of at most {LONGEST_REPLY:,} characters"
-        asked = self._one.ask([replace(self._start, turns=(Turn("policy", text),)) for text in HOSTILE.values()])
-        longest = max((len(reply.text) for reply in map(_reply, asked) if reply), default=0)
+        longest = max((len(reply.text) for reply in map(_reply, self._answered.values()) if reply), default=0)
         return Finding(check, longest <= LONGEST_REPLY, f"the longest has {longest:,}")
 
     def ends(self) -> Finding:
