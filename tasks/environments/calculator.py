@@ -199,18 +199,18 @@ class CalculatorTool(Tool):
     """Computes an expression.
 
     Args:
-        off: True: answers every call with "error" (a control: does a policy gain from the answers?).
+        fails: True: answers every call with "error" (a control: does a policy gain from the answers?).
         add: added to every integer result (a control: a tool that is wrong).
     """
 
     name = "calculator"
     description = "Computes an arithmetic expression exactly, such as (12+3)*4/7."
 
-    def __init__(self, *, off: bool = False, add: int = 0) -> None:
-        self._off, self._add = off, add
+    def __init__(self, *, fails: bool = False, add: int = 0) -> None:
+        self._fails, self._add = fails, add
 
     def call(self, arguments: Mapping[str, JSON], past: Sequence[Past], seed: int) -> Answer:
-        if self._off:
+        if self._fails:
             return Answer("error", error=True)
         try:
             result = calculate(str(arguments["text"]))
@@ -227,7 +227,7 @@ class Calculator(ToolEnvironment):
         opening: begin of a tagged call.
         closing: its end; ends the turn.
         max_calls: calls answered in one turn.
-        off: answer every call with "error" (a control).
+        fails: answer every call with "error" (a control).
         add: add this to every integer result (a control).
     """
 
@@ -241,12 +241,12 @@ class Calculator(ToolEnvironment):
         opening: str = "<calc>",
         closing: str = "</calc>",
         max_calls: int = 4,
-        off: bool = False,
+        fails: bool = False,
         add: int = 0,
     ) -> None:
         if parse == "fenced":
             raise TaskError("the calculator takes parse: tagged or tool_call; fenced blocks are for python.")
-        tool = CalculatorTool(off=off, add=add)
+        tool = CalculatorTool(fails=fails, add=add)
         super().__init__([tool], parse=parse, opening=opening, closing=closing, max_calls=max_calls)
         if parse == "tagged":
             self.sample_turns = (f"{opening}6*7{closing}", "42")

@@ -136,10 +136,10 @@ def test_a_call_is_answered_and_a_turn_without_one_is_the_answer() -> None:
 
 
 def test_the_controls_of_the_calculator() -> None:
-    off, wrong = get_environment("calculator", off=True), get_environment("calculator", add=1)
-    assert isinstance(off, ToolEnvironment)
+    failing, wrong = get_environment("calculator", fails=True), get_environment("calculator", add=1)
+    assert isinstance(failing, ToolEnvironment)
     assert isinstance(wrong, ToolEnvironment)
-    assert texts(play(off, "<calc>6*7</calc>")) == ["error"]
+    assert texts(play(failing, "<calc>6*7</calc>")) == ["error"]
     assert texts(play(wrong, "<calc>6*7</calc>")) == ["43"]
 
 
