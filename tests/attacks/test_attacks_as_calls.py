@@ -10,12 +10,14 @@ import time
 
 import pytest
 
-from sandbox.attacks import BROKEN, Attack, attacks
+from sandbox.api import JobOutcome
+from sandbox.attacks import ATTACK_LIMITS, BROKEN, Attack, attacks, job_of
 from tasks import Turn
 from tasks.environments import Environment, Episode, Reply, get_environment
 from tasks.environments.python import DISCARDED, LIMITS
 from tests.attacks.test_attacks import is_core
 from tests.backends import ISOLATED, opened, state_of_things
+from verifiers.code.sandboxes import Place, shared_sandbox
 
 pytestmark = pytest.mark.integration
 CPU_SECONDS, MEMORY_MB = 1.0, 256
@@ -85,19 +87,22 @@ def test_an_attack_is_answered_and_leaves_nothing(python: Environment, backend: 
     # one that takes `print` away from its own process gets no more output
     said = "(no output)" if attack.name == "leave-module" else "42"
     assert after.text.endswith(said), after
-    for code, right in ((attack.probe, None), (LEFT, NOTHING_LEFT)):
-        (seen,) = play(python, code or "0")
-        assert "BREACH" not in seen.text
-        assert right is None or seen.text == right
+    if attack.probe:  # a program of its own, which expects to be alone in its folder
+        traces = shared_sandbox(Place(backend)).run(job_of(attack.probe, ATTACK_LIMITS))
+        assert traces.outcome is JobOutcome.OK
+        assert b"BREACH" not in traces.stdout
+    assert play(python, LEFT)[0].text == NOTHING_LEFT
     assert_nothing_more(backend, before)
 
 
 def assert_nothing_more(backend: str, before: dict[str, int]) -> None:
     """Wait until this process and its sandboxes hold what they held before: a worker may be under replacement."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while True:
         now = state_of_things(backend)
-        more = {key: (before[key], now[key]) for key in now if key != "resident" and now[key] > before[key]}
+        # the mounts are those of the whole machine, with the containers of others
+        own = now.keys() - {"resident", "mounts"}
+        more = {key: (before[key], now[key]) for key in own if now[key] > before[key]}
         if not more and now["resident"] <= before["resident"] + 64:
             return
         assert time.monotonic() < deadline, (more, now)
