@@ -1,8 +1,8 @@
 """Runs the cells of an episode in one process: earlier ones again without output, then the new one.
 
 Runs inside the sandbox: standard library only. The request is `cells.json`: {"cells": [source, ...], "seed": number}.
-Descriptor 3 receives "1" once the new cell has ended by itself, "2" if with an exception. The process then ends at once:
-threads, exit hooks and child processes that a cell leaves behind do not run on.
+Descriptor 3 receives "1" once the new cell has ended by itself, or "2" where it ended with an exception. The process
+then ends at once: threads, exit hooks and child processes that a cell leaves behind do not run on.
 """
 
 # pyright: basic
