@@ -31,15 +31,23 @@ def main():
     direct(nowhere)
     for source in request["cells"][:-1]:
         run(source, names, echo=False)
+        end_if_forked(own_process)
     flush()
     direct(shown)
     os.close(shown)
     os.close(nowhere)
     failed = run(request["cells"][-1], names, echo=True)
+    end_if_forked(own_process)
     flush()
-    if os.getpid() == own_process:  # a cell may have forked
-        os.write(3, b"2" if failed else b"1")
+    os.write(3, b"2" if failed else b"1")
     os._exit(0)
+
+
+def end_if_forked(own_process):
+    """End a process that a cell forked and that has come to the end of its cell."""
+    if os.getpid() != own_process:
+        flush()
+        os._exit(0)
 
 
 def direct(descriptor):

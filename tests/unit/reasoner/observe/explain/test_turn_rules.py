@@ -51,12 +51,16 @@ def played(
                 row["completion"] = f"<6*7>{quotes(row)}\n{quotes(row)}"
                 reply["errors"], right = 0, quotes(row) == row["reference"]
                 row["reward"] = float(right)
-                row["verdict"] |= {"outcome": "correct" if right else "incorrect", "reward": float(right)}
+                row["verdict"] |= {
+                    "outcome": "correct" if right else "incorrect",
+                    "reward": float(right),
+                    "answer": quotes(row),
+                }
             elif rng.random() < unshown:
                 row["turns"] = [turn, reply]
         elif unread:
             row["completion"], row["reward"] = unread, 0.0
-            row["verdict"] |= {"outcome": "incorrect", "reward": 0.0}
+            row["verdict"] |= {"outcome": "incorrect", "reward": 0.0, "answer": None}
         if rng.random() < limit:
             row["finish_reason"], row["turns"] = "turns", [turn, reply, last]
         if rng.random() < faults(step):
