@@ -70,7 +70,7 @@ WARM: dict[str, dict[str, object]] = {
     "game": {"steps": 150, "task": GAME, "rollout": GAME_LIMITS, "sft": {"until_accuracy": 0.3}},
 }
 RUNS = (
-    Run("tool down", {"task": task(off=True)}, ("tool-down",)),
+    Run("tool down", {"task": task(fails=True)}, ("tool-down",)),
     Run("tool wrong", {"task": task(add=1)}, ("tool-wrong",)),
     Run("replies cut", {"task": task("Wordy"), "rollout": {"reply_tokens": 12, "max_tokens": 48}}, ("replies-cut",)),
     Run("one turn", {"rollout": {"max_turns": 1}}, ("turn-limit",)),
