@@ -259,6 +259,16 @@ def _slow(history: History) -> Iterator[Finding]:
     if share < SLOW or wait.mean() < 0.5:
         return
     seconds = history.series("time/environment")
+    if seconds.sum() < wait.sum() / 2:  # summed over the workers: at least the wait, if the environment is its cause
+        yield Finding(
+            code="environment-starved",
+            level=Level.NOTE,
+            cost=share,
+            title=f"{percent(share)} of the time the trainer waits for replies that take the environment"
+            f" {seconds.mean():.2g} s a step: its workers get no processor",
+            change="leave a core to the grading workers (fewer threads, or fewer other programs on this machine).",
+        )
+        return
     yield Finding(
         code="environment-slow",
         level=Level.WARNING,

@@ -20,6 +20,7 @@ def played(
     cut: float = 0.0,
     faults: Callable[[int], float] = lambda step: 0.0,
     wait: float = 0.01,
+    worked: float = 2.0,
     score: bool = False,
     quotes: Callable[[dict], str] | None = None,
     unread: str = "",
@@ -87,7 +88,7 @@ def played(
             "reply/cut": sum(turn["cut"] for turn in replies) / max(1, len(replies)),
             "environment/faults": float(np.mean([row["verdict"]["verifier"] == "environment" for row in rows])),
             "time/step": 10.0,
-            "time/environment": 20 * wait,
+            "time/environment": 10 * wait * worked,
             "time/environment_wait": 10 * wait,
         }
     return made
@@ -127,6 +128,12 @@ def test_a_healthy_run_raises_no_alarm(seed: int) -> None:
 def test_answers_that_repeat_right_replies_are_no_fault(seed: int) -> None:
     made = played(quotes=lambda row: row["reference"] if int(row["reference"]) % 10 else "7", seed=seed)
     assert "tool-wrong" not in {finding.code for finding in findings(make_history(made))}
+
+
+def test_an_environment_that_gets_no_processor_is_not_called_slow() -> None:
+    found = {finding.code: finding.level for finding in findings(make_history(played(wait=0.4, worked=0.01)))}
+    assert "environment-slow" not in found
+    assert found["environment-starved"] is Level.NOTE
 
 
 def test_a_block_of_code_is_no_call_of_a_calculator() -> None:
