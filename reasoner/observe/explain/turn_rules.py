@@ -47,7 +47,7 @@ def _faults(history: History) -> Iterator[Finding]:
     share = float(curve.mean())
     if share < 0.005:
         return
-    bad = [row for row in history.rows if row.outcome == "verifier_error" and row.turns]
+    bad = [row for row in history.rows if row.outcome == "verifier_error"]
     third = max(1, len(curve) // 3)
     rises = len(curve) >= 6 and curve[-third:].mean() > 2 * max(0.005, float(curve[:third].mean()))
     evidence = tuple(dict.fromkeys(row.reason[:200] for row in bad))[:2]
@@ -259,7 +259,8 @@ def _slow(history: History) -> Iterator[Finding]:
     if share < SLOW or wait.mean() < 0.5:
         return
     seconds = history.series("time/environment")
-    if seconds.sum() < wait.sum() / 2:  # summed over the workers: at least the wait, if the environment is its cause
+    own = float(min(wait.sum(), seconds.sum() / history.config.grading.workers) / max(1e-9, step.sum()))
+    if own < SLOW:
         yield Finding(
             code="environment-starved",
             level=Level.NOTE,
@@ -272,7 +273,7 @@ def _slow(history: History) -> Iterator[Finding]:
     yield Finding(
         code="environment-slow",
         level=Level.WARNING,
-        cost=share,
+        cost=own,
         title=f"{percent(share)} of the time the trainer waits for replies of the environment",
         evidence=(f"replies take {seconds.mean():.1f} s of workers' time a step",),
         change="raise grading.workers, or make the environment faster.",
