@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 from docker.errors import NotFound
 
@@ -52,6 +55,35 @@ def containers(pids: Collection[int]) -> dict[str, dict[str, Any]]:
                 with contextlib.suppress(NotFound):  # gone meanwhile
                     found[listed["Names"][0].lstrip("/")] = client.inspect_container(listed["Id"])
     return found
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process with all its descendants."""
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def state_of_things(backend: str) -> dict[str, int]:
+    """Return counts of what this process and its sandboxes hold, which must not drift; resident memory in MiB."""
+    me = psutil.Process()
+    everything, ids = family(me.pid), list[str]()
+    for one in containers({me.pid}).values() if backend == "docker" else ():
+        everything += family(one["State"]["Pid"])
+        ids.append(one["Id"])
+    alive = [one for one in everything if one.is_running()]
+    groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if any(name in path for name in ids)]
+    return {
+        "containers": len(ids),
+        "cgroups": len(groups),
+        "descriptors": me.num_fds(),
+        "zombies": sum(one.status() == psutil.STATUS_ZOMBIE for one in alive),
+        "processes": len(alive),
+        "resident": sum(one.memory_info().rss for one in alive) >> 20,
+        "mounts": len(Path("/proc/mounts").read_text().splitlines()),
+    }
 
 
 def our_processes() -> list[str]:

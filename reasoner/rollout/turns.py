@@ -26,7 +26,7 @@ from reasoner.data.turns import Ends
 from reasoner.engine.base import Finished
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment, prompt_as_text
 from tasks import Problem, Turn
-from tasks.environments.asked import ASKED, Choice, asked_options, asked_row, reply_in
+from tasks.environments.asked import ASKED, AskedEnvironment, Choice, asked_options, asked_row, reply_in
 from tasks.environments.base import Environment, Episode, Reply
 from tasks.environments.registry import get_environment
 from verifiers import Verdict
@@ -303,7 +303,7 @@ class Player:
     ) -> tuple[Completion, Verdict | None] | None:
         """Take a reply in; returns (completion, fault) where it ends the episode, None where the policy goes on."""
         if not verdict.graded:
-            return episode.completion(FinishReason.STOP), verdict
+            return episode.completion(FinishReason.STOP), replace(verdict, verifier=AskedEnvironment.name)
         reply = reply_in(verdict)
         if reply is None:
             return episode.completion(FinishReason.STOP), None

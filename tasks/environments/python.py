@@ -14,7 +14,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits, SandboxError
+from sandbox.api import MIB, Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
+from sandbox.pool import LONGER
 from tasks.base import TaskError
 from tasks.environments.base import EnvironmentFault
 from tasks.environments.calls import Parse
@@ -83,13 +84,18 @@ class PythonTool(Tool):
             output_bytes=OUTPUT_BYTES,
             input_bytes=16 * MIB,
         )
+        self.call_seconds = (1 + LONGER) * self._limits.wall_seconds
         if self._replays:
             self.description += " Names and files of earlier calls are kept."
 
     def call(self, arguments: Mapping[str, JSON], past: Sequence[Past], seed: int) -> Answer:
         cells = [str(one.arguments[self.argument]) for one in past if _kept(one)] if self._replays else []
-        result = self._run([*cells, str(arguments[self.argument])], seed=0 if self._replays else seed)
-        ended = result.result.strip()
+        try:
+            result = self._run([*cells, str(arguments[self.argument])], seed=0 if self._replays else seed)
+        except JobTooLarge:
+            said = f"Error: the cells of an episode may have at most {self._limits.input_bytes // MIB} MB together"
+            return Answer(said, error=True, data={"kept": False})
+        ended = b"" if result.outcome in LIMITS else result.result.strip()
         text = ADDRESS.sub("0x...", result.stdout.decode("utf-8", "replace")).rstrip("\n")
         if not ended:
             if result.outcome in UNREPEATABLE:
@@ -103,6 +109,8 @@ class PythonTool(Tool):
         job = Job(argv=("python", "main.py"), files=files, limits=self._limits, result_channel=True)
         try:
             result = shared_sandbox(self._place).run(job)
+        except JobTooLarge:
+            raise
         except SandboxError as error:
             raise EnvironmentFault(f"the Python tool has no sandbox: {error}") from error
         if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:

@@ -39,6 +39,8 @@ class Tool:
     """The argument that a notation without named arguments gives (`fenced`: code, `tagged`: text)."""
     description: str = ""
     """One sentence for the policy."""
+    call_seconds: float = 1.0
+    """Most wall-clock seconds of one call, whatever the policy writes."""
 
     def call(self, arguments: Mapping[str, JSON], past: Sequence[Past], seed: int) -> Answer:
         """Answer one call. Raises for nothing that a policy can write: an error is an Answer too."""
@@ -100,6 +102,7 @@ class ToolEnvironment(Environment):
         self.tools = {tool.name: tool for tool in tools}
         self._parse, self._marks, self._max_calls = parse, (opening, closing), max_calls
         self.uses_seed = True
+        self.reply_seconds = Environment.reply_seconds + max_calls * max(tool.call_seconds for tool in tools)
         if parse == "tagged":
             self.stop, self.inline = (closing,), Inline("", "\n")
         elif parse == "fenced":

@@ -18,20 +18,11 @@ from sandbox.attacks import attacks, job_of
 from sandbox.docker import OWNER_LABEL, sweep
 from sandbox.engine import engine, ensure_image
 from sandbox.pool import PooledSandbox
-from tests.backends import ISOLATED, containers, opened, python, said
+from tests.backends import ISOLATED, containers, family, opened, python, said, state_of_things
 
 pytestmark = pytest.mark.integration
 PATIENCE = 5.0
 OWNER = Path(__file__).with_name("sandbox_owner.py")
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process with all its descendants."""
-    try:
-        first = psutil.Process(pid)
-        return [first, *first.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
 
 
 def kill_and_look(backend: str, state: str) -> float:
@@ -149,22 +140,6 @@ def test_a_sweep_removes_what_a_dead_owner_left_and_nothing_else() -> None:
                 client.remove_container(names["elsewhere"], force=True)
 
 
-def state_of_things(found: PooledSandbox) -> dict[str, int]:
-    """Return counts that must not drift."""
-    me = psutil.Process()
-    everything = family(me.pid)
-    for one in containers({me.pid}).values():
-        everything += family(one["State"]["Pid"])
-    return {
-        "containers": len(containers({me.pid})),
-        "descriptors": me.num_fds(),
-        "zombies": sum(1 for one in everything if one.is_running() and one.status() == psutil.STATUS_ZOMBIE),
-        "processes": len([one for one in everything if one.is_running()]),
-        "resident": sum(one.memory_info().rss for one in everything if one.is_running()) >> 20,
-        "mounts": len(Path("/proc/mounts").read_text().splitlines()),
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ISOLATED)
@@ -189,12 +164,12 @@ def test_ten_thousand_jobs_with_five_per_cent_attacks(backend: str) -> None:
     with opened(backend, workers=4) as found, ThreadPoolExecutor(8) as threads:
         list(threads.map(one, range(500)))
         time.sleep(2)
-        before = state_of_things(found)
+        before = state_of_things(backend)
         started = time.monotonic()
         list(threads.map(one, range(500, 10_500)))
         seconds = time.monotonic() - started
         time.sleep(2)
-        after = state_of_things(found)
+        after = state_of_things(backend)
         print(f"{backend}: 10,000 jobs in {seconds:.0f} s, {found.replaced} workers replaced; {before} -> {after}")
         assert after["containers"] <= 4
         assert after["zombies"] == 0

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History, Row
+from verifiers import JSON
 
 FEW_STEPS = 3
 OFTEN = 0.1
 """Share of episodes from which a limit is worth a sentence; our choice, as for truncated completions."""
 SLOW = 0.15
 """Share of a step spent waiting for replies that is worth a sentence; our choice."""
+
+ENOUGH = 30
+"""Answers that repeat a reply from which something can be said about the replies; our choice."""
+NEVER = 0.02
+"""Share of right ones among these up to which the replies count as wrong; our choice."""
+MARKS = ("<tool_call>", "<calc>")
+"""Begin of a call in notations that are nothing else."""
 
 
 def turn_rules(history: History) -> Iterator[Finding]:
@@ -23,7 +32,10 @@ def turn_rules(history: History) -> Iterator[Finding]:
         return
     yield from _faults(history)
     yield from _errors(history)
+    yield from _wrong(history)
+    yield from _unread(history)
     yield from _unused(history)
+    yield from _unshown(history)
     yield from _limits(history)
     yield from _cut(history)
     yield from _slow(history)
@@ -35,7 +47,7 @@ def _faults(history: History) -> Iterator[Finding]:
     share = float(curve.mean())
     if share < 0.005:
         return
-    bad = [row for row in history.rows if row.outcome == "verifier_error" and row.turns]
+    bad = [row for row in history.rows if row.outcome == "verifier_error"]
     third = max(1, len(curve) // 3)
     rises = len(curve) >= 6 and curve[-third:].mean() > 2 * max(0.005, float(curve[:third].mean()))
     evidence = tuple(dict.fromkeys(row.reason[:200] for row in bad))[:2]
@@ -73,8 +85,101 @@ def _errors(history: History) -> Iterator[Finding]:
         change="try the tool by hand (`reasoner environments play NAME`), and look at how the calls are written: the"
         " prompt or the demonstrations must show the notation that the environment reads.",
         rollouts=places(rows),
-        explains=frozenset({"no-progress", "calls-collapse", "all-wrong"}),
+        explains=frozenset({"no-progress", "calls-collapse", "all-wrong", "task-all-wrong", "turn-limit"}),
     )
+
+
+def _wrong(history: History) -> Iterator[Finding]:
+    """Answers that repeat the tool's last reply, and are never right."""
+    calling = [row for row in history.rows if _last_reply(row) is not None and row.quality is not None]
+    quoting = [row for row in calling if row.answer_text.strip() == _last_reply(row)]
+    if len(quoting) < ENOUGH or len(quoting) < len(calling) / 2:
+        return
+    right = [row for row in quoting if (row.quality or 0.0) > 0 or str(row.reference).strip() == _last_reply(row)]
+    if len(right) > NEVER * len(quoting):
+        return
+    examples = (f"reply {_last_reply(row)!r}, reference {str(row.reference)[:60]!r}" for row in quoting)
+    yield Finding(
+        code="tool-wrong",
+        level=Level.WARNING,
+        cost=len(quoting) / len(history.rows),
+        title=f"{len(quoting)} answers repeat the tool's reply, and {percent(len(right) / len(quoting))} of them are"
+        " right: the tool answers wrongly, or is asked the wrong question",
+        evidence=tuple(islice(examples, 2)),
+        change="ask the tool by hand what these episodes asked (`reasoner environments play NAME`). If its replies are"
+        " right, the calls are not: begin with demonstrations that call it as the problems need.",
+        rollouts=places(quoting),
+        explains=frozenset(
+            {"all-wrong", "task-all-wrong", "no-progress", "calls-collapse", "reward-falls", "right-answers-fall"}
+        ),
+    )
+
+
+def _last_reply(row: Row) -> str | None:
+    """The last reply to a call, without an error, that the policy saw; None if there is none."""
+    seen = [turn for turn in (row.turns or [])[:-1] if turn.get("origin") == "environment" and turn.get("calls")]
+    return str(seen[-1].get("text", "")).strip() if seen and not seen[-1].get("errors") else None
+
+
+def _unread(history: History) -> Iterator[Finding]:
+    """Episodes in which the mark of a call stands, and no call was read."""
+    marks = _marks(history)
+    rows = [row for row in history.rows if not row.turns and any(mark in row.completion for mark in marks)]
+    share = len(rows) / max(1, len(history.rows))
+    if share < OFTEN:
+        return
+    never = history.series("calls/share").max() < 0.02
+    yield Finding(
+        code="calls-not-read",
+        level=Level.FAULT if never else Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the episodes begin a call that the environment does not read as one",
+        evidence=tuple(repr(row.completion[:120]) for row in rows[:2]),
+        change="the policy must write a call as the environment reads it, its closing mark included: compare the"
+        " options of the environment with the prompt or the demonstrations, and see that no stop string and no limit of"
+        " tokens (rollout.turn_tokens) cuts it off.",
+        rollouts=places(rows),
+        explains=frozenset(
+            {"no-calls", "calls-collapse", "all-wrong", "task-all-wrong", "no-progress", "no-answer", "truncated"}
+        ),
+    )
+
+
+def _marks(history: History) -> set[str]:
+    """Text with which a call begins, as far as the config says how the environments read calls."""
+    found = {*MARKS}
+    for part in history.config.task:
+        if part.environment is None:
+            continue
+        options = part.environment.options
+        if opening := options.get("opening"):
+            found.add(str(opening))
+        if part.environment.name == "python" and options.get("parse", "fenced") == "fenced":
+            found.add("```python\n")
+    return found
+
+
+def _unshown(history: History) -> Iterator[Finding]:
+    """Episodes that the policy ended with its call, so that it never saw the reply."""
+    rows = [row for row in history.rows if row.turns and row.finish_reason == "stop" and _is_unshown(row.turns[-1])]
+    share = len(rows) / max(1, len(history.rows))
+    if share < OFTEN:
+        return
+    yield Finding(
+        code="replies-not-shown",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the episodes end with a call whose reply the policy never saw: it wrote the end"
+        " token behind the call",
+        change="train on demonstrations in which the policy goes on behind a reply, or write replies as chat messages"
+        " (prompt.reply=tool), which follow an end token.",
+        rollouts=places(rows),
+        explains=frozenset({"no-progress", "all-wrong"}),
+    )
+
+
+def _is_unshown(turn: Mapping[str, JSON]) -> bool:
+    return turn.get("origin") == "environment" and bool(turn.get("calls")) and not turn.get("done")
 
 
 def _unused(history: History) -> Iterator[Finding]:
@@ -90,7 +195,7 @@ def _unused(history: History) -> Iterator[Finding]:
             title=f"The environment is never used: {percent(float(share.mean()))} of the episodes have a call",
             evidence=("a policy does not discover a notation that it has never seen",),
             change="show calls in the prompt, or begin with sft on demonstrations that call.",
-            explains=frozenset({"no-progress"}),
+            explains=frozenset({"no-progress", "all-wrong", "task-all-wrong"}),
         )
     elif early > 0.1 and late < early / 4:
         yield Finding(
@@ -154,10 +259,21 @@ def _slow(history: History) -> Iterator[Finding]:
     if share < SLOW or wait.mean() < 0.5:
         return
     seconds = history.series("time/environment")
+    own = float(min(wait.sum(), seconds.sum() / history.config.grading.workers) / max(1e-9, step.sum()))
+    if own < SLOW:
+        yield Finding(
+            code="environment-starved",
+            level=Level.NOTE,
+            cost=share,
+            title=f"{percent(share)} of the time the trainer waits for replies that take the environment"
+            f" {seconds.mean():.2g} s a step: its workers get no processor",
+            change="leave a core to the grading workers (fewer threads, or fewer other programs on this machine).",
+        )
+        return
     yield Finding(
         code="environment-slow",
         level=Level.WARNING,
-        cost=share,
+        cost=own,
         title=f"{percent(share)} of the time the trainer waits for replies of the environment",
         evidence=(f"replies take {seconds.mean():.1f} s of workers' time a step",),
         change="raise grading.workers, or make the environment faster.",

@@ -1,7 +1,8 @@
 """Runs the cells of an episode in one process: earlier ones again without output, then the new one.
 
 Runs inside the sandbox: standard library only. The request is `cells.json`: {"cells": [source, ...], "seed": number}.
-Descriptor 3 receives "1" once the new cell has ended by itself, with or without an exception.
+Descriptor 3 receives "1" once the new cell has ended by itself, or "2" where it ended with an exception. The process
+then ends at once: threads, exit hooks and child processes that a cell leaves behind do not run on.
 """
 
 # pyright: basic
@@ -21,6 +22,7 @@ def main():
         request = json.load(file)
     os.remove("cells.json")
     os.remove("main.py")
+    own_process = os.getpid()
     random.seed(request["seed"])
     shown = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -29,11 +31,23 @@ def main():
     direct(nowhere)
     for source in request["cells"][:-1]:
         run(source, names, echo=False)
+        end_if_forked(own_process)
     flush()
     direct(shown)
+    os.close(shown)
+    os.close(nowhere)
     failed = run(request["cells"][-1], names, echo=True)
+    end_if_forked(own_process)
     flush()
     os.write(3, b"2" if failed else b"1")
+    os._exit(0)
+
+
+def end_if_forked(own_process):
+    """End a process that a cell forked and that has come to the end of its cell."""
+    if os.getpid() != own_process:
+        flush()
+        os._exit(0)
 
 
 def direct(descriptor):

@@ -20,6 +20,7 @@ from reasoner.data.turns import Ends, Turns
 from reasoner.engine.base import Finished
 from reasoner.engine.hf import HfEngine
 from reasoner.model.load import byte_tokenizer
+from reasoner.monitoring.metrics import turn_metrics
 from reasoner.policy.policy import Policy
 from reasoner.records import FinishReason, Request, RolloutGroup, SamplingParams
 from reasoner.rollout import turns as played
@@ -291,6 +292,8 @@ def test_what_the_environment_causes_is_ungraded_and_the_rest_is_graded(engine: 
         assert not broken or "the server of the game is down" in row.verdict.reason
         assert not broken or row.reward is None
     assert {row.verdict.graded for row in rows} == {True, False}
+    share = sum(not row.verdict.graded for row in rows) / len(rows)
+    assert turn_metrics(rows)["environment/faults"] == pytest.approx(share)
 
 
 def test_limits_of_turns_and_tokens_hold_exactly(engine: HfEngine, pool: GradingPool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import TaskError
-from tasks.environments import ToolEnvironment, get_environment
+from tasks import TaskError, Turn
+from tasks.environments import Episode, ToolEnvironment, get_environment
 from tasks.environments.python import shortened
 from tests.unit.tasks.environments.test_tools import play, texts
 
@@ -67,6 +67,39 @@ def test_limits_are_told_and_the_stopped_cell_is_not_run_again(tool: ToolEnviron
     assert "the process ended" in str(texts(found)[3])
     errors = [reply.errors for reply in found if reply is not None]
     assert errors == [0, 1, 0, 1]
+
+
+def test_the_process_ends_with_its_cell(tool: ToolEnvironment) -> None:
+    found = play(
+        tool,
+        block("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"),
+        block("import atexit\natexit.register(print, 'later')\nx = 41"),
+        block("import os\nif os.fork() == 0: time.sleep(0.01)"),
+        block("x + 1"),
+    )
+    assert texts(found)[1::2] == ["(no output)", "42"]
+    assert [reply.errors for reply in found if reply is not None] == [0, 0, 0, 0]
+
+
+def test_a_cell_that_a_limit_stopped_cannot_claim_to_have_ended(tool: ToolEnvironment) -> None:
+    found = play(tool, block("x = 41"), block("import os\nos.write(3, b'1')\nwhile True: pass"), block("x + 1"))
+    assert [reply.data for reply in found if reply is not None] == [[{"kept": kept}] for kept in (True, False, True)]
+    assert texts(found)[2] == "42"
+
+
+def test_more_cells_than_a_job_may_have_are_an_answer(tool: ToolEnvironment) -> None:
+    long = block(f"x = '{chr(0x1F600) * 65_000}'")
+    turns = [Turn("policy", long), Turn("environment", "(no output)", [{"kept": True}])] * 22
+    reply = tool.reply(Episode(turns=(*turns, Turn("policy", block("x")))))
+    assert reply is not None
+    assert (reply.text, reply.errors) == ("Error: the cells of an episode may have at most 16 MB together", 1)
+
+
+def test_a_reply_has_time_for_all_its_calls() -> None:
+    tool = get_environment("python", cpu_seconds=2.0, max_calls=3)
+    # a starved program runs once more, with four times its wall-clock limit
+    assert tool.reply_seconds >= 3 * (8 + 4 * 8)
+    assert get_environment("calculator").reply_seconds < 30
 
 
 def test_addresses_are_not_shown(tool: ToolEnvironment) -> None:

@@ -20,7 +20,11 @@ def played(
     cut: float = 0.0,
     faults: Callable[[int], float] = lambda step: 0.0,
     wait: float = 0.01,
+    worked: float = 2.0,
     score: bool = False,
+    quotes: Callable[[dict], str] | None = None,
+    unread: str = "",
+    unshown: float = 0.0,
     seed: int = 0,
 ) -> Made:
     """A run in which a share of the rollouts calls a tool once."""
@@ -43,6 +47,21 @@ def played(
         last = {"origin": "policy", "start": 6, "end": 12, "text": row["completion"]}
         if rng.random() < calls(step):
             row["turns"] = [turn, reply, last]
+            if quotes is not None:
+                reply["text"] = last["text"] = quotes(row)
+                row["completion"] = f"<6*7>{quotes(row)}\n{quotes(row)}"
+                reply["errors"], right = 0, quotes(row) == row["reference"]
+                row["reward"] = float(right)
+                row["verdict"] |= {
+                    "outcome": "correct" if right else "incorrect",
+                    "reward": float(right),
+                    "answer": quotes(row),
+                }
+            elif rng.random() < unshown:
+                row["turns"] = [turn, reply]
+        elif unread:
+            row["completion"], row["reward"] = unread, 0.0
+            row["verdict"] |= {"outcome": "incorrect", "reward": 0.0, "answer": None}
         if rng.random() < limit:
             row["finish_reason"], row["turns"] = "turns", [turn, reply, last]
         if rng.random() < faults(step):
@@ -69,7 +88,7 @@ def played(
             "reply/cut": sum(turn["cut"] for turn in replies) / max(1, len(replies)),
             "environment/faults": float(np.mean([row["verdict"]["verifier"] == "environment" for row in rows])),
             "time/step": 10.0,
-            "time/environment": 20 * wait,
+            "time/environment": 10 * wait * worked,
             "time/environment_wait": 10 * wait,
         }
     return made
@@ -86,6 +105,10 @@ def played(
         ({"cut": 0.6}, "replies-cut", Level.WARNING),
         ({"wait": 0.4}, "environment-slow", Level.WARNING),
         ({"faults": lambda step: 0.02 * step}, "environment-fault", Level.FAULT),
+        ({"quotes": lambda row: str(int(row["reference"]) + 1)}, "tool-wrong", Level.WARNING),
+        ({"calls": lambda step: 0.0, "unread": "<calc>6*7"}, "calls-not-read", Level.FAULT),
+        ({"unread": "<tool_call>{}"}, "calls-not-read", Level.WARNING),
+        ({"unshown": 0.5}, "replies-not-shown", Level.WARNING),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
@@ -99,6 +122,31 @@ def test_a_healthy_run_raises_no_alarm(seed: int) -> None:
     shares = (0.1 + 0.2 * seed, 0.3)
     made = played(calls=lambda step: min(1.0, shares[0] + 0.02 * step), error=0.1, limit=0.03, cut=0.02, seed=seed)
     assert [finding.code for finding in findings(make_history(made)) if finding.level is not Level.NOTE] == []
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_answers_that_repeat_right_replies_are_no_fault(seed: int) -> None:
+    made = played(quotes=lambda row: row["reference"] if int(row["reference"]) % 10 else "7", seed=seed)
+    assert "tool-wrong" not in {finding.code for finding in findings(make_history(made))}
+
+
+def test_an_environment_that_gets_no_processor_is_not_called_slow() -> None:
+    found = {finding.code: finding.level for finding in findings(make_history(played(wait=0.4, worked=0.01)))}
+    assert "environment-slow" not in found
+    assert found["environment-starved"] is Level.NOTE
+
+
+def test_a_block_of_code_is_no_call_of_a_calculator() -> None:
+    made = played(unread="```python\nprint(42)\n```\n")
+    assert "calls-not-read" not in {finding.code for finding in findings(make_history(made))}
+
+
+def test_the_marks_of_a_call_are_those_of_the_config() -> None:
+    made = played(unread="<6*7")
+    environment = {"name": "calculator", "options": {"opening": "<", "closing": ">"}}
+    given = {"task": {"name": "arithmetic", "environment": environment}}
+    codes = [{finding.code for finding in findings(make_history(made, **one))} for one in ({}, given)]
+    assert ["calls-not-read" in found for found in codes] == [False, True]
 
 
 def test_lost_games_are_no_warning() -> None:
