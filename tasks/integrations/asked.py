@@ -112,8 +112,9 @@ class AskedEpisode:
         if row.get("prompt") and reference not in row:
             raise TaskError(f"rows must have the column {reference!r}; they have: {', '.join(sorted(row))}.")
         self._reference = as_json(row.get(reference))
-        info = row.get("info") or {}
-        info = json.loads(info) if isinstance(info, str) else as_json(info)
+        given = row.get("info")
+        info = json.loads(given) if isinstance(given, str) and given else as_json(given)
+        info = {} if info is None or info == "" else info
         if not is_object(info):
             raise TaskError(f"the column info must hold an object; got {str(info)[:80]}.")
         self._info = dict(info)

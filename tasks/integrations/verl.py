@@ -50,10 +50,10 @@ class ToolOfEnvironment:
         """
         if unknown := next((key for key in config if key not in CONFIG), None):
             raise TaskError(f"config has no key {unknown!r}.{did_you_mean(unknown, CONFIG)} Keys: {', '.join(CONFIG)}.")
-        options = config.get("options") or {}
-        if not config.get("environment") or not is_object(options):
+        options = cast("object", config.get("options") or None)
+        if not config.get("environment") or not (options is None or is_object(options)):
             raise TaskError("config must name an `environment`, and its `options`, if any, as an object.")
-        self._chosen: Chosen = chosen(str(config["environment"]), cast("Mapping[str, JSON]", options))
+        self._chosen: Chosen = chosen(str(config["environment"]), cast("Mapping[str, JSON] | None", options))
         self._function: Function = self._named(config.get("tool"))
         self._reference, self._workers = str(config.get("reference", "reference")), int(config.get("workers", 2))
         self._created: dict[str, AskedEpisode] = {}
