@@ -151,9 +151,7 @@ def judged(tokenizer: PreTrainedTokenizerBase, role: str) -> dict[str, Any]:
         text = str(error).partition("does not work with this tokenizer: ")[2].partition(". Set prompt.reply")[0]
         return {"verdict": "cannot", "why": text or str(error)}
     found = [(body, difference(writer, body)) for body in BODIES]
-    differ = [
-        {"reply": body[:40], "difference": one.other} for body, one in found if one is not None and not one.allowed
-    ]
+    differ = [{"reply": body[:40], "difference": one.other} for body, one in found if one is not None and one.other]
     return {
         "verdict": "works",
         "strips_thinking": strips_thinking(tokenizer, role),
