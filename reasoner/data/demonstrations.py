@@ -88,13 +88,13 @@ def _demonstrated(
     writer = ReplyWriter.of(environment, tokenizer, section, most_tokens=reply_tokens)
     ids: list[int] = []
     mask: list[bool] = []
-    ended = False
+    end: int | None = None
     for turn in problem.demonstration_turns:
         if turn.origin == "policy":
-            ended = not turn.text.endswith(tuple(environment.stop))
-            added = turns.completion_ids(turn.text) if ended else turns.plain_ids(turn.text)
+            end = None if turn.text.endswith(tuple(environment.stop)) else turns.end
+            added = turns.plain_ids(turn.text) if end is None else turns.completion_ids(turn.text)
         else:
-            added = writer.write(turn.text, ended=ended).ids
+            added = writer.write(turn.text, end=end).ids
         ids += added
         mask += [turn.origin == "policy"] * len(added)
     return (*ids, *last), (*mask, *(True,) * len(last))

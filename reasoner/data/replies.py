@@ -77,12 +77,13 @@ class ReplyWriter:
             )
         return cls(turns, environment, role, most_tokens)
 
-    def write(self, text: str, *, ended: bool) -> Written:
+    def write(self, text: str, *, end: int | None) -> Written:
         """Write a reply.
 
         Args:
             text: of the reply.
-            ended: True if the policy ended its turn with the end token, False if a stop string ended it.
+            end: the token with which the policy ended its turn; None if a stop string ended it. Where a template ends
+                turns with the mark of the next role, this is that mark, and the frame begins behind it.
         """
         if self.role == "inline":
             before, after = self.environment.inline
@@ -90,8 +91,11 @@ class ReplyWriter:
             whole = f"{before}{body}{after}"
             return Written(self.turns.text_ids(whole), whole, cut)
         frame = self.turns.reply_frame(self.role)
-        body, cut = self._shortened(text.strip("\n"))
-        ids = (*(frame.after_end if ended else frame.after_stop), *self.turns.text_ids(body), *frame.behind)
+        body, cut = self._shortened(self.turns.reply_text(self.role, text.strip("\n")))
+        before = frame.after_stop if end is None else frame.after_end
+        if end is not None and before[:1] == (end,):
+            before = before[1:]
+        ids = (*before, *self.turns.text_ids(body), *frame.behind)
         return Written(ids, body, cut)
 
     def goes_on(self, *, ended: bool) -> bool:

@@ -26,6 +26,10 @@ GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 REPLY = "Sentinel7Reply"
 """A reply that no template alters and no other text contains."""
 BODY = "Sentinel7Body"
+NEXT = "Sentinel7Next"
+PROBES = ("42", '  "two" <b>\n\\lines\t', '{"a": [1, true]}')
+"""Replies with which it is found whether a template writes a text as it is."""
+NAMES = "the chat template writes the tool's name beside its answer, and a reply has none: it may answer several calls"
 OPENED, CLOSED = "<think>", "</think>"
 """Marks around a thought."""
 
@@ -77,6 +81,8 @@ class Turns:
         if self.end != self.template_end:
             self._before_end = ()
         self._faults: dict[tuple[str, ...], str | None] = {}
+        self._reply_faults: dict[str, str | None] = {}
+        self._verbatim: dict[str, bool] = {}
         self.mask_fault = self._mask_fault()
         """How the template's mask of the assistant's tokens differs from the tokens trained here; None if equal."""
 
@@ -146,9 +152,16 @@ class Turns:
 
     def reply_fault(self, role: str) -> str | None:
         """Return why the chat template cannot show an environment's reply in this role; None if it can."""
-        if (role,) not in self._faults:
-            self._faults[(role,)] = self._frame_fault((role,))
-        return self._faults[(role,)]
+        if role not in self._reply_faults:
+            named = role == "tool" and self._frame_fault((role,)) is None and self._writes_names()
+            self._reply_faults[role] = NAMES if named else self._frame_fault((role,))
+        return self._reply_faults[role]
+
+    def _writes_names(self) -> bool:
+        """Return True if the template writes the tool's name beside its answer."""
+        plain = {"role": "tool", "content": BODY}
+        texts = [self._behind([cast("Message", one)], reply_follows=True) for one in (plain, {**plain, "name": NEXT})]
+        return texts[0] != texts[1]
 
     def reply_frame(self, role: str) -> ReplyFrame:
         """Return the ids around an environment's reply in this role.
@@ -163,27 +176,55 @@ class Turns:
         ids = self._ids(before)
         return ReplyFrame(self._behind_end(ids), tuple(ids), tuple(self._ids(after)))
 
+    def reply_text(self, role: str, text: str) -> str:
+        """Return an environment's reply as the chat template writes it in this role: unchanged, trimmed, or as JSON."""
+        if role not in self._verbatim:
+            self._verbatim[role] = all(self._written(role, probe) == probe for probe in PROBES)
+        if self._verbatim[role]:
+            return text
+        written = self._written(role, text)
+        return text if written is None else written
+
+    def _written(self, role: str, text: str) -> str | None:
+        """Return what stands for `text` within the frame; None if the frame is another one."""
+        before, _, after = self._behind([Message(role=role, content=BODY)], reply_follows=True).partition(BODY)
+        try:
+            whole = self._behind([Message(role=role, content=text)], reply_follows=True)
+        except UnusableRow:
+            return None
+        framed = len(whole) >= len(before) + len(after) and whole.startswith(before) and whole.endswith(after)
+        return whole[len(before) : len(whole) - len(after)] if framed else None
+
     def text_ids(self, text: str) -> tuple[int, ...]:
         """Return the ids of text in which nothing is a special token, whatever it looks like."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return tuple(cast("list[int]", ids))
 
-    def _history(self, *, rounds: int = 1) -> list[Message]:
-        """Return a chat of `rounds` user messages, with replies between them."""
-        messages: list[Message] = []
-        for turn in range(rounds):
-            messages.append(Message(role="user", content=f"Question {turn}"))
+    def _history(self, *, rounds: int = 1, between: Sequence[str] = ("user",)) -> list[Message]:
+        """Return a chat of a question, `rounds` - 1 replies, and messages of the roles `between` behind each reply."""
+        messages = [Message(role="user", content="Question")]
+        for turn in range(rounds - 1):
             messages.append(Message(role="assistant", content=f"Answer {turn}"))
-        return messages[:-1]
+            messages += [Message(role=role, content=f"Message {turn}.{place}") for place, role in enumerate(between)]
+        return messages
 
     def _render(self, messages: Sequence[Message], *, reply_follows: bool) -> str:
         plain = self.section.model_copy(update={"system": None})  # text before a reply is irrelevant here
         return chat_text(messages_of(messages, plain), self.tokenizer, plain, reply_follows=reply_follows)
 
-    def _behind(self, following: Sequence[Message], *, reply_follows: bool, rounds: int = 1) -> str:
+    def _behind(
+        self,
+        following: Sequence[Message],
+        *,
+        reply_follows: bool,
+        rounds: int = 1,
+        between: Sequence[str] = ("user",),
+    ) -> str:
         """Return the text that the template writes after a reply."""
-        reply = Message(role="assistant", content=REPLY)
-        text = self._render([*self._history(rounds=rounds), reply, *following], reply_follows=reply_follows)
+        history = self._history(rounds=rounds, between=between)
+        text = self._render(
+            [*history, Message(role="assistant", content=REPLY), *following], reply_follows=reply_follows
+        )
         _, found, behind = text.rpartition(REPLY)
         if not found:
             raise UnusableRow("the chat template does not show the assistant's replies")
@@ -231,17 +272,27 @@ class Turns:
         named = f"messages of the roles {', '.join(roles)}" if roles else "nothing"
         try:
             behind = self._behind(following, reply_follows=True)
-            later = self._behind(following, reply_follows=True, rounds=3)
+            if any(behind.count(message["content"]) != 1 for message in following):
+                return f"the chat template does not show {named} once after a reply"
+            later = {self._behind(following, reply_follows=True, rounds=3, between=kind) for kind in (("user",), roles)}
         except UnusableRow as error:
             return f"the chat template accepts no {', '.join(roles) or 'second reply'} after a reply: {error}"
-        for message in following:
-            if behind.count(message["content"]) != 1:
-                return f"the chat template does not show {named} once after a reply"
-        if behind != later:
+        if later != {behind}:
             return f"the chat template writes {named} after a reply differently in a longer chat"
-        if behind == self._behind(following, reply_follows=False):
+        if behind == self._behind(following, reply_follows=False) and not self._begins_there(following, behind):
             return "the chat template writes nothing where the assistant begins to write"
         return None
+
+    def _begins_there(self, following: Sequence[Message], behind: str) -> bool:
+        """Return True if the next reply stands right behind the marks that end these messages."""
+        if not following or not behind.rpartition(following[-1]["content"])[2].strip():
+            return False
+        try:
+            chat = self._behind([*following, Message(role="assistant", content=NEXT)], reply_follows=False)
+        except UnusableRow:
+            return False
+        before, found, _ = chat.partition(NEXT)
+        return bool(found) and before.startswith(behind) and not before[len(behind) :].strip()
 
     def _mask_fault(self) -> str | None:
         """Compare the template's `generation` marks, if it has any, with the tokens of a reply that are trained on."""

@@ -22,7 +22,7 @@ from reasoner.config.sections import PromptSection, RolloutSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import TEMPLATE_FAULTS
 from reasoner.data.replies import ReplyWriter
-from reasoner.data.turns import Ends
+from reasoner.data.turns import Ends, Turns
 from reasoner.engine.base import Finished
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment, prompt_as_text
 from tasks import Problem, Turn
@@ -74,21 +74,26 @@ def check_environments(
             )
         made = get_environment(name, **problem.environment_options)
         writer = ReplyWriter.of(made, tokenizer, config.prompt, most_tokens=config.rollout.reply_tokens)
-        if writer.role == "user" and strips_thinking(tokenizer):
+        if writer.role != "inline" and strips_thinking(tokenizer, writer.role):
+            tool = "set prompt.reply=tool, or " if _keeps(writer.turns, "tool") else ""
             said.append(
-                f"environment {name}: replies are messages of the user, and this chat template drops the thinking of"
-                " earlier turns behind those. The policy is trained with its thinking kept; set prompt.reply=tool, or"
-                " serve the model without dropping it."
+                f"environment {name}: replies are messages of the role {writer.role}, and this chat template drops the"
+                " thinking of earlier turns behind those. The policy is trained with its thinking kept;"
+                f" {tool}serve the model without dropping it."
             )
     return said
 
 
-def strips_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return True if the chat template drops the thinking of an earlier turn."""
+def _keeps(turns: Turns, role: str) -> bool:
+    return turns.reply_fault(role) is None and not strips_thinking(turns.tokenizer, role)
+
+
+def strips_thinking(tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
+    """Return True if the chat template drops the thinking of an earlier turn behind a message of this role."""
     messages = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "<think>\nkept7\n</think>\n\nb"},
-        {"role": "user", "content": "c"},
+        {"role": role, "content": "c"},
     ]
     try:
         return "kept7" not in str(tokenizer.apply_chat_template(messages, tokenize=False))
@@ -142,16 +147,16 @@ class _Episode:
     logprobs: list[float] = field(default_factory=list[float])
     segments: list[Segment] = field(default_factory=list[Segment])
     version: int = 0
-    ended: bool = False
-    """True if the latest turn of the policy ended with the end token."""
+    end: int | None = None
+    """The end token of the policy's latest turn; None if a stop string ended it."""
 
-    def add_turn(self, piece: Completion, ends: Callable[[Completion], bool]) -> None:
+    def add_turn(self, piece: Completion, end_of: Callable[[Completion], int | None]) -> None:
         """Append a turn of the policy."""
         start = len(self.ids)
         self.ids += piece.token_ids
         self.logprobs += piece.rollout_logprobs
         self.segments.append(Segment(start=start, end=len(self.ids), origin="policy", text=piece.text))
-        self.version, self.ended = piece.policy_version, ends(piece)
+        self.version, self.end = piece.policy_version, end_of(piece)
 
     def add_reply(self, reply: Reply, ids: Sequence[int] = (), text: str | None = None) -> None:
         """Append a reply; without ids it is recorded and not shown."""
@@ -248,7 +253,7 @@ class Player:
                     yield Played(index, piece)
                     continue
                 episode = episodes[index]
-                episode.add_turn(piece, self._has_ended)
+                episode.add_turn(piece, self._end_of)
                 if piece.finish_reason is FinishReason.LENGTH:
                     yield Played(index, episode.completion(FinishReason.LENGTH))
                     continue
@@ -287,9 +292,9 @@ class Player:
             stop=(*stop, *(text for text in episode.environment.stop if text not in stop)),
         )
 
-    def _has_ended(self, piece: Completion) -> bool:
+    def _end_of(self, piece: Completion) -> int | None:
         ids = (self._tokenizer.eos_token_id,) if self._ends is None else self._ends.ids
-        return piece.token_ids[-1] in ids
+        return piece.token_ids[-1] if piece.token_ids[-1] in ids else None
 
     def _await(self, asked: Future[Verdict]) -> Verdict:
         started = time.perf_counter()
@@ -308,11 +313,11 @@ class Player:
         if reply is None:
             return episode.completion(FinishReason.STOP), None
         most = self._limits.max_turns or episode.environment.max_turns
-        if reply.done or turns >= most or not episode.writer.goes_on(ended=episode.ended):
+        if reply.done or turns >= most or not episode.writer.goes_on(ended=episode.end is not None):
             episode.add_reply(reply)
             stopped = reply.done or turns < most
             return episode.completion(FinishReason.STOP if stopped else FinishReason.TURNS), None
-        written = episode.writer.write(reply.text, ended=episode.ended)
+        written = episode.writer.write(reply.text, end=episode.end)
         if len(episode.ids) + len(written.ids) >= params.max_tokens:
             episode.add_reply(reply)
             return episode.completion(FinishReason.LENGTH), None

@@ -111,6 +111,11 @@ class ToolEnvironment(Environment):
             self.stop = ("</tool_call>",) if max_calls == 1 else ()
             self.inline = Inline("\n<tool_response>\n", "\n</tool_response>\n")
 
+    @property
+    def named_calls(self) -> bool:
+        """True if calls name their tool and arguments (`parse: tool_call`)."""
+        return self._parse == "tool_call"
+
     def schemas(self) -> list[dict[str, JSON]]:
         """The tools as JSON schemas."""
         return [tool.schema() for tool in self.tools.values()]

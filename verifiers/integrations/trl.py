@@ -35,9 +35,9 @@ def reward_function(
 ) -> Callable[..., list[float | None]]:
     """Build a reward function for TRL that grades batches in killable workers.
 
-    A row that could not be graded gets None, which TRL ignores, and is counted in the metric `ungraded/VERIFIER`. No
-    content of a batch ends the run. After `TOLD_AFTER` consecutive batches without a graded row, the log warns once,
-    with their reference answers.
+    A row that could not be graded, or whose environment failed, gets None, which TRL ignores, and is counted in the
+    metric `ungraded/VERIFIER`. No content of a batch ends the run. After `TOLD_AFTER` consecutive batches without a
+    graded row, the log warns once, with their reference answers.
 
     Args:
         verifier: name, module:attribute, file or URL.
@@ -64,6 +64,7 @@ def reward_function(
                 raise BadReference(f"the dataset must have a column {reference!r}; its columns: {has}.")
             references = [None] * len(completions)  # such as an evaluation set without references: training continues
         verdicts = _graded(verifier, chosen, prompts, completions, cast("Sequence[JSON]", references), workers)
+        verdicts = _without_faults(verdicts, columns.get("environments"))
         log_metric = columns.get("log_metric")
         if callable(log_metric):
             log_metric(f"ungraded/{verifier}", sum(not verdict.graded for verdict in verdicts) / max(1, len(verdicts)))
@@ -128,6 +129,17 @@ def _graded(
         except TypeError as error:
             waiting.append(fixed(Outcome.BAD_REFERENCE, str(error)))
     return [each if isinstance(each, Verdict) else each.result() for each in waiting]
+
+
+def _without_faults(verdicts: list[Verdict], environments: object) -> list[Verdict]:
+    """Return the verdicts; rows whose environment could not reply (its attribute `fault`) are ungraded."""
+    faults = [getattr(one, "fault", None) for one in cast("Sequence[object]", environments or ())]
+    if len(faults) != len(verdicts):
+        return verdicts
+    return [
+        verdict if fault is None else fixed(Outcome.VERIFIER_ERROR, str(fault))
+        for verdict, fault in zip(verdicts, faults, strict=True)
+    ]
 
 
 def _named_columns(function: Callable[..., object]) -> frozenset[str] | None:

@@ -37,6 +37,8 @@ BRACKETS = (
     "{% if add_generation_prompt and messages[-1].role == 'assistant' %}[INST] {% endif %}"
 )
 """No mark for the start of the assistant's text after a user message."""
+NO_HEADER = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+"""Nothing is written where the assistant begins, though its turns in the history begin with a header."""
 NO_END = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -122,8 +124,13 @@ CHAT = {"messages": [user("a"), assistant("one"), user("b"), assistant("two"), u
             {"special": ("<|turn|>", "<|body|>", "<|end_body|>", "<|end|>"), "eos": "<|end|>"},
             "one<|end_body|><|end|>|<|turn|>user<|body|>b<|end|><|turn|>assistant<|body|>|two<|end_body|><|end|>|",
         ),
+        (
+            BRACKETS,
+            {"special": ("[INST]", "[/INST]", "<s>", "</s>"), "eos": "</s>", "bos": "<s>"},
+            "one</s>|[INST] b [/INST]|two</s>|",
+        ),
     ],
-    ids=["chatml", "named-ends", "no-end", "thinking", "two-ends", "in-a-row"],
+    ids=["chatml", "named-ends", "no-end", "thinking", "two-ends", "in-a-row", "brackets"],
 )
 def test_replies_end_as_the_template_ends_them_and_stand_behind_its_frames(
     template: str, options: dict, expected: str
@@ -136,7 +143,8 @@ def test_replies_end_as_the_template_ends_them_and_stand_behind_its_frames(
     assert pieces.startswith(expected)
     one = encode_row({"messages": CHAT["messages"][:2]}, tokenizer, SECTION, where="f row 2")
     assert (
-        trained(one, tokenizer) == expected.split("|\n")[0].split("|<|user")[0].split("|<|start")[0].split("|<|turn")[0]
+        trained(one, tokenizer)
+        == expected.split("|\n")[0].split("|<|user")[0].split("|<|start")[0].split("|<|turn")[0].split("|[INST")[0]
     )
     task = Problem(id="1", prompt="a", reference=None, verifier="exact", demonstration="one")
     assert encode_problems([task], tokenizer, SECTION, limit=500).rows[0].completion_ids == one.completion_ids
@@ -203,7 +211,8 @@ def test_calls_of_tools_are_trained_as_the_template_writes_them() -> None:
     ("template", "messages", "reason"),
     [
         (COUNTED, CHAT["messages"], "differently in a longer chat"),
-        (BRACKETS, CHAT["messages"], "writes nothing where the assistant begins"),
+        (NO_HEADER, CHAT["messages"], "writes nothing where the assistant begins"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", CHAT["messages"], "writes nothing where the assistant"),
         (
             NAMED_ENDS,
             [user("a"), user("b"), assistant("c")],
