@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -42,7 +43,7 @@ from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.plugin_check import check_plugins
-from reasoner.rollout.producer import Producer
+from reasoner.rollout.producer import Producer, window
 from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
 from reasoner.session.accelerator import open_accelerator
@@ -105,13 +106,18 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             ends=ends,
             limits=TurnLimits.of(config.rollout),
         )
+        producer = Producer(config=config, rounds=rounds, problems=problems, progress=display.progress)
+        if config.rollout.ahead:
+            ahead = window(producer)
+            stack.callback(ahead.close)
+            producer = replace(producer, ahead=ahead)
         session = Session(
             config=config,
             run=run,
             policy=policy,
             engine=engine,
             pool=pool,
-            producer=Producer(config=config, rounds=rounds, problems=problems, progress=display.progress),
+            producer=producer,
             eval_problems=spread(tested, config.eval.problems),
             display=display,
             difficulty=difficulty,
@@ -198,6 +204,9 @@ def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
     if session.config.steps > progress.step and not progress.state.ended_early:
         progress.state.after = None  # the stage was finished; with more steps it continues
     session.producer.problems.restore(progress.sampler)
+    if session.producer.ahead:
+        with as_checkpoint_error(checkpoint):
+            session.producer.ahead.restore(checkpoint)
     session.step, session.fresh = progress.step, False
     if progress.difficulty is not None:
         session.difficulty.restore(progress.difficulty)
@@ -295,7 +304,8 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
         path = str(start)
     name = config.engine.dtype
     dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
-    shared = None if is_sharded(policy.scorer) else policy.unwrapped()
+    own_copy = is_sharded(policy.scorer) or config.rollout.ahead > 0  # the policy must not change under the sampler
+    shared = None if own_copy else policy.unwrapped()
 
     def opened(**further: object) -> Engine:
         return open_engine(

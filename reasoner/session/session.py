@@ -164,7 +164,14 @@ class Session:
             difficulty=self.difficulty.state(),
             state=self.state,
         )
-        save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
+        ahead = self.producer.ahead
+        save_checkpoint(
+            self.run.path / "checkpoints",
+            self.policy,
+            progress,
+            keep=self.config.checkpoint.keep,
+            further=[ahead.save()] if ahead else [],
+        )
 
     def end_step(self) -> None:
         """Evaluate and write a checkpoint if they are due; stop if the user asked to.
