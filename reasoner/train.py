@@ -44,7 +44,7 @@ def train(session: Session) -> None:
     if session.fresh:
         session.evaluate()
         session.checkpoint()
-    for step in range(session.step + 1, 0 if state.kl.over_budget else config.steps + 1):
+    for step in range(session.step + 1, 0 if state.kl.over_budget else session.last + 1):
         record = StepRecord(session, step)
         metrics = learn(session, session.producer.groups(step), estimator, kl, record)
         metrics = record.finish(metrics | monitor.observe(step, record.groups) | record.training_metrics())

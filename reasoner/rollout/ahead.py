@@ -6,26 +6,31 @@ long completions are trained on as often as they are sampled, and none is droppe
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from reasoner import processes
-from reasoner.records import Problem, RolloutGroup
-from reasoner.rollout.round import Round, Sampled
-from reasoner.storage.rows import recorded_groups, rollout_row
+from reasoner.records import Problem, Rollout, RolloutGroup
+from reasoner.rollout.round import Pending, Round, Sampled
+from reasoner.storage.rows import problem_of_row, problem_row, recorded_rollout, rollout_row
+from verifiers import JSON
 from verifiers.jsonl import json_line
 
 FILE = "ahead.jsonl"
-"""File of a checkpoint with the batches that were sampled ahead."""
+"""File of a checkpoint with the batches that were sampled ahead: a line for each problem of a batch."""
 LOOK_SECONDS = 0.1
 """Interval at which the displayed progress of a batch is updated."""
 
+Known = Mapping[tuple[int, int], Rollout]
+"""Rollouts by (index of the problem in its batch, sample index)."""
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -41,9 +46,19 @@ class Graded(Protocol):
         ...
 
 
+class Sample(Protocol):
+    """Interface of the function that samples a batch. It is called in a thread."""
+
+    def __call__(
+        self, step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]
+    ) -> Round:
+        """Sample the batch of a step, but for the rollouts in `known`; `watch` receives each completion."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedRound:
-    """A batch whose groups are known already: from a checkpoint, or from the records of a run."""
+    """A batch whose groups are known already: from the records of a run."""
 
     groups: Sequence[RolloutGroup]
     """Groups of all processes."""
@@ -75,80 +90,118 @@ class _Batch:
     """A batch that is drawn and not yet trained on."""
 
     problems_P: Sequence[Problem]
-    sampled: Future[Graded]
-    done: int = 0
-    """Completions of this process that are finished."""
+    known: Known = field(default_factory=dict[tuple[int, int], Rollout])
+    """Rollouts of a checkpoint."""
+    finished: list[Pending] = field(default_factory=list[Pending])
+    """Completions of this process that are finished, in the order in which they finished."""
+    sampled: Future[Round] = field(default_factory=Future[Round])
+
+    def rows(self, step: int) -> list[dict[str, JSON]]:
+        """The graded rollouts so far, as lines of rollouts.jsonl."""
+        rollouts: dict[int, list[Rollout]] = {}
+        for (place, _), rollout in self.known.items():
+            if place % processes.count() == processes.rank():
+                rollouts.setdefault(place, []).append(rollout)
+        for place, sample, prompt, completion, verdict in [*self.finished]:
+            if verdict.done():
+                rollout = Rollout(
+                    problem=self.problems_P[place],
+                    prompt_text=prompt.text,
+                    prompt_ids=prompt.ids,
+                    completion=completion,
+                    verdict=verdict.result(),
+                    sample_index=sample,
+                    step=step,
+                )
+                rollouts.setdefault(place, []).append(rollout)
+        groups = [(at, RolloutGroup(problem=self.problems_P[at], rollouts=tuple(rollouts[at]))) for at in rollouts]
+        return [row for place, group in groups for row in rollout_row(group, place)]
 
 
 class Ahead:
     """Window of the batches that are drawn and not yet trained on: that of the present step and up to `most` more.
 
-    Batches are sampled one after the other, in a thread. Draws happen only in `admit`, so they never depend on time.
+    Draws happen only in `admit`, so they never depend on time.
 
     Example:
         ahead.admit(1, last=2)            # draws the batches of steps 1 and 2
-        for sampled in ahead.take(1, progress).graded(): ...
+        for sampled in ahead.take(1, progress, size=64).graded(): ...
     """
 
     def __init__(
-        self,
-        *,
-        most: int,
-        draw: Callable[[], Sequence[Problem]],
-        sample: Callable[[int, Sequence[Problem], Callable[[int], None]], Round],
+        self, *, most: int, draw: Callable[[], Sequence[Problem]], sample: Sample, together: bool = False
     ) -> None:
         """Set the size of the window.
 
         Args:
             most: number of batches that may be sampled ahead of the present step's.
             draw: returns the problems of the next batch.
-            sample: (step, problems, on_progress) to the sampled batch; called in the thread.
+            sample: samples a batch.
+            together: False samples one batch after the other; True begins with a batch as soon as it is drawn.
         """
         self.most = most
         self._draw, self._sample = draw, sample
         self._batches: dict[int, _Batch] = {}
         self._next = 0
         """First step whose batch is not drawn."""
-        self._workers = ThreadPoolExecutor(1, thread_name_prefix="reasoner-ahead")
+        self._workers = ThreadPoolExecutor(1 + most if together else 1, thread_name_prefix="reasoner-ahead")
         self._closed = False
+        self._lock = threading.Lock()
+        self._running = 0
         self._idle_seconds = 0.0
         self._idle_since: float | None = None
 
     def admit(self, step: int, *, last: int) -> None:
         """Draw the batches from `step` to step `last` that are not drawn yet, and sample them in order."""
         for number in range(max(step, self._next), last + 1):
-            problems_P = self._draw()
-            batch = self._batches[number] = _Batch(problems_P, Future())
-            self._workers.submit(self._run, number, batch)
-        self._next = max(self._next, last + 1)
+            self._begin(number, _Batch(self._draw()))
+
+    def _begin(self, step: int, batch: _Batch) -> None:
+        self._batches[step] = batch
+        self._next = step + 1
+        self._workers.submit(self._run, step, batch)
 
     def _run(self, step: int, batch: _Batch) -> None:
-        def on_progress(done: int) -> None:
+        def watch(pending: Pending) -> None:
             if self._closed:
                 raise _Closed
-            batch.done = done
+            batch.finished.append(pending)
 
-        if self._idle_since is not None:
-            self._idle_seconds += time.perf_counter() - self._idle_since
-        try:
-            batch.sampled.set_result(self._sample(step, batch.problems_P, on_progress))
-        except BaseException as error:  # raised where the batch is taken
-            batch.sampled.set_exception(error)
-        self._idle_since = time.perf_counter()
+        with self._busy():
+            try:
+                batch.sampled.set_result(self._sample(step, batch.problems_P, known=batch.known, watch=watch))
+            except BaseException as error:  # raised where the batch is taken
+                batch.sampled.set_exception(error)
 
-    def take(self, step: int, progress: Progress, *, size: int) -> Graded:
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Count the time between batches as idle."""
+        with self._lock:
+            self._running += 1
+            if self._idle_since is not None:
+                self._idle_seconds += time.perf_counter() - self._idle_since
+                self._idle_since = None
+        yield
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._idle_since = time.perf_counter()
+
+    def take(self, step: int, progress: Progress, *, size: int) -> Round:
         """Wait for the batch of a step, and remove it from the window.
 
         Args:
             step: its number.
             progress: displays the progress while the batch is waited for.
             size: number of completions, for the display.
+        Raises:
+            Exception: one that occurred while the batch was sampled.
         """
         batch = self._batches[step]
         if not batch.sampled.done():
             with progress(f"step {step}: sampling", size) as advance:
                 while not _ended(batch.sampled, LOOK_SECONDS):
-                    advance(batch.done)
+                    advance(len(batch.finished))
         del self._batches[step]
         return batch.sampled.result()
 
@@ -159,50 +212,52 @@ class Ahead:
             Exception: one that occurred while a batch was sampled.
         """
         for batch in self._batches.values():
-            sampled = batch.sampled.result()
-            if isinstance(sampled, Round):
-                for verdict in sampled.verdicts.values():
-                    verdict.result()
+            for verdict in batch.sampled.result().verdicts.values():
+                verdict.result()
 
     def idle_seconds(self) -> float:
         """Return the seconds in which the sampler had nothing to do since the last call."""
-        found, self._idle_seconds = self._idle_seconds, 0.0
+        with self._lock:
+            found, self._idle_seconds = self._idle_seconds, 0.0
         return found
 
     def save(self) -> Callable[[Path], None]:
-        """Collect the drawn batches, which must be settled, from all processes.
+        """Collect the drawn batches with the rollouts that are graded by now, from all processes.
 
         Returns:
             A function that writes them into the folder of a checkpoint.
         """
-        batches = {step: batch.sampled.result().all().groups for step, batch in self._batches.items()}
+        lines: list[dict[str, JSON]] = []
+        for step, batch in self._batches.items():
+            known: dict[int, list[JSON]] = {}
+            for row in itertools.chain.from_iterable(processes.gather(batch.rows(step))):
+                known.setdefault(int(str(row["group"])), []).append(row)
+            for place, problem in enumerate(batch.problems_P):
+                lines.append({"step": step, "problem": problem_row(problem), "rollouts": known.get(place, [])})
 
         def write(folder: Path) -> None:
-            with (folder / FILE).open("w") as file:
-                for groups in batches.values():
-                    for index, group in enumerate(groups):
-                        # rollouts.jsonl names no environment; the metrics of turns need to know if there is one
-                        for row in rollout_row(group, index):
-                            file.write(json_line({**row, "environment": group.problem.environment}) + "\n")
+            (folder / FILE).write_text("".join(json_line(line) + "\n" for line in lines))
 
         return write
 
     def restore(self, folder: Path) -> None:
-        """Read the batches that `save` wrote into the folder of a checkpoint.
+        """Read the batches that `save` wrote into the folder of a checkpoint, and sample what is missing in them.
 
         Raises:
             OSError, KeyError, TypeError, ValueError: the file is missing or damaged.
         """
-        lines: dict[int, list[Mapping[str, Any]]] = {}
-        with (folder / FILE).open() as file:
-            for line in file:
-                row = json.loads(line)
-                lines.setdefault(row["step"], []).append(row)
-        for step, rows in lines.items():
-            groups = recorded_groups(rows)
-            batch = self._batches[step] = _Batch([group.problem for group in groups], Future())
-            batch.sampled.set_result(RecordedRound(groups))
-            self._next = step + 1
+        found: dict[int, list[Mapping[str, Any]]] = {}
+        for line in (folder / FILE).read_text().splitlines():
+            row = json.loads(line)
+            found.setdefault(row["step"], []).append(row)
+        for step, rows in found.items():
+            problems_P = [problem_of_row(row["problem"]) for row in rows]
+            known = {
+                (place, line["sample"]): recorded_rollout(line, problems_P[place])
+                for place, row in enumerate(rows)
+                for line in row["rollouts"]
+            }
+            self._begin(step, _Batch(problems_P, known))
 
     def close(self) -> None:
         """Stop sampling at the next finished completion. Idempotent."""
@@ -210,7 +265,7 @@ class Ahead:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
 
-def _ended(future: Future[Graded], seconds: float) -> bool:
+def _ended(future: Future[Round], seconds: float) -> bool:
     """Wait for a future at most that long; return True once it has ended, also with an exception."""
     try:
         future.exception(timeout=seconds)

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from reasoner.config.stage import StageConfig
 from reasoner.data.sampler import Mixture
 from reasoner.records import Problem
-from reasoner.rollout.ahead import Ahead, Graded, RecordedRound
-from reasoner.rollout.round import Round, RoundSampler, Sampled, merged, training_params
+from reasoner.rollout.ahead import Ahead, Graded, Known, RecordedRound
+from reasoner.rollout.round import Pending, Round, RoundSampler, Sampled, merged, training_params
 from reasoner.rollout.selection import has_signal
+
+
+class Recorded(Protocol):
+    """Interface of the rollouts of another run."""
+
+    last: int
+    """The last step that has all its rollouts."""
+
+    def __call__(self, step: int) -> RecordedRound:
+        """Return the groups of a step."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +37,8 @@ class Producer:
     """Function that displays progress for (label, total). Its context yields a function that takes the number done."""
     ahead: Ahead | None = None
     """Window of batches that are sampled ahead; None: each step's batch is sampled when the step begins."""
-    recorded: Callable[[int], RecordedRound] | None = None
-    """Function from a step to its groups in the records of another run; None: completions are sampled."""
+    recorded: Recorded | None = None
+    """Rollouts of another run to learn from; None: completions are sampled."""
 
     def groups(self, step: int) -> Iterator[Sampled]:
         """Yield the graded groups of a step, in `grading.portions` portions, or all at once with dynamic sampling.
@@ -86,14 +98,17 @@ def window(producer: Producer) -> Ahead:
     """Build the window of `rollout.ahead` batches over a producer's problems and sampler."""
     rollout = producer.config.rollout
 
-    def sample(step: int, problems_P: Sequence[Problem], on_progress: Callable[[int], None]) -> Round:
+    def sample(
+        step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]
+    ) -> Round:
         return producer.rounds.sample(
             problems_P,
             group_size=rollout.group_size,
             params=training_params(producer.config),
             seed_parts=(step, 0),
             step=step,
-            on_progress=on_progress,
+            known=known,
+            watch=watch,
         )
 
     return Ahead(most=rollout.ahead, draw=lambda: producer.problems.take(rollout.problems_per_step), sample=sample)

@@ -43,7 +43,7 @@ from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.plugin_check import check_plugins
-from reasoner.rollout.producer import Producer, window
+from reasoner.rollout.producer import Producer, Recorded, window
 from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
 from reasoner.session.accelerator import open_accelerator
@@ -57,13 +57,16 @@ from verifiers.terminal.console import plain_console
 
 
 @contextmanager
-def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator[Session]:
+def open_session(
+    config: StageConfig, folder: Path, *, resume: bool, recorded: Recorded | None = None
+) -> Iterator[Session]:
     """Open everything that a stage needs; close it when the block ends.
 
     Args:
         config: the stage.
         folder: its run folder.
         resume: continue from the newest checkpoint, if there is one.
+        recorded: rollouts of another run to learn from; then no engine is started and nothing is evaluated.
 
     Raises:
         ConfigError, ModelError, TaskError, EngineError: raised before anything is sampled; nothing is lost.
@@ -93,7 +96,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         with display.busy(f"starting the engine ({config.engine.name})"):
-            engine = _open_engine(config, policy, folder, checkpoint)
+            engine = NoEngine() if recorded else _open_engine(config, policy, folder, checkpoint)
         stack.callback(engine.close)
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         problems = _sampler(config, train, difficulty)
@@ -106,8 +109,10 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             ends=ends,
             limits=TurnLimits.of(config.rollout),
         )
-        producer = Producer(config=config, rounds=rounds, problems=problems, progress=display.progress)
-        if config.rollout.ahead:
+        producer = Producer(
+            config=config, rounds=rounds, problems=problems, progress=display.progress, recorded=recorded
+        )
+        if config.rollout.ahead and not recorded:
             ahead = window(producer)
             stack.callback(ahead.close)
             producer = replace(producer, ahead=ahead)
@@ -118,7 +123,8 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             engine=engine,
             pool=pool,
             producer=producer,
-            eval_problems=spread(tested, config.eval.problems),
+            eval_problems=[] if recorded else spread(tested, config.eval.problems),
+            last=min(config.steps, recorded.last) if recorded else config.steps,
             display=display,
             difficulty=difficulty,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),

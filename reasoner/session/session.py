@@ -49,6 +49,8 @@ class Session:
     """Token ids that engine and policy score after each sync."""
     state: StageState
     """State saved in checkpoints."""
+    last: int
+    """Step to end after: that of the config, or the last one that a replay has rollouts of."""
     step: int = 0
     """Number of finished steps."""
     fresh: bool = True
@@ -180,7 +182,7 @@ class Session:
             Interrupted: the user asked to stop; a checkpoint was written before.
         """
         config = self.config
-        last = self.step == config.steps
+        last = self.step == self.last
         if config.eval.every and self.step % config.eval.every == 0 and not last:
             self.evaluate()
         interrupted = any(processes.gather(self.interrupted))

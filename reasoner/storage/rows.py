@@ -90,30 +90,21 @@ def update_rows(step: int, rows: Sequence[RowMetrics], dropped: Sequence[Dropped
 def recorded_groups(lines: Iterable[Mapping[str, Any]]) -> list[RolloutGroup]:
     """Rebuild the groups of one step from its lines of rollouts.jsonl, in the order of the lines.
 
-    The problems have the fields that a line keeps: no demonstration. `shaping` is 0, because the trainer adds it anew.
+    The problems have the fields that a line keeps: no demonstration, and no environment but "recorded". `shaping` is 0,
+    because the trainer adds it anew.
 
     Raises:
         KeyError, TypeError, ValueError: a line lacks a field, or has one of the wrong type.
     """
     found: dict[int, list[Rollout]] = {}
     for line in lines:
-        found.setdefault(line["group"], []).append(_rollout(line))
+        rollouts = found.setdefault(line["group"], [])
+        rollouts.append(recorded_rollout(line, rollouts[0].problem if rollouts else _problem_of(line)))
     return [RolloutGroup(problem=rollouts[0].problem, rollouts=tuple(rollouts)) for rollouts in found.values()]
 
 
-def _rollout(line: Mapping[str, Any]) -> Rollout:
-    turns = line.get("turns")
-    problem = Problem(
-        id=line["problem"],
-        prompt=line["prompt"] if line.get("question") is None else line["question"],
-        reference=line["reference"],
-        verifier=line["verifier"],
-        verifier_options=line["verifier_options"],
-        difficulty=line["difficulty"],
-        info=line["info"],
-        task=line["task"],
-        environment=line.get("environment", None if turns is None else "recorded"),
-    )
+def recorded_rollout(line: Mapping[str, Any], problem: Problem) -> Rollout:
+    """Rebuild a rollout of a problem from its line of rollouts.jsonl. Errors are those of `recorded_groups`."""
     return Rollout(
         problem=problem,
         prompt_text=line["prompt"],
@@ -123,6 +114,35 @@ def _rollout(line: Mapping[str, Any]) -> Rollout:
         sample_index=line["sample"],
         step=line["step"],
     )
+
+
+def _problem_of(line: Mapping[str, Any]) -> Problem:
+    return Problem(
+        id=line["problem"],
+        prompt=line["prompt"] if line.get("question") is None else line["question"],
+        reference=line["reference"],
+        verifier=line["verifier"],
+        verifier_options=line["verifier_options"],
+        difficulty=line["difficulty"],
+        info=line["info"],
+        task=line["task"],
+        environment=None if line["turns"] is None else "recorded",
+    )
+
+
+PROBLEM_FIELDS = [name for name in Problem.__slots__ if not name.startswith("demonstration")]
+
+
+def problem_row(problem: Problem) -> dict[str, JSON]:
+    """Return a problem as JSON, without its demonstration; `problem_of_row` is the inverse."""
+    row = {name: getattr(problem, name) for name in PROBLEM_FIELDS}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in row.items()}
+
+
+def problem_of_row(row: Mapping[str, Any]) -> Problem:
+    """Rebuild a problem from the JSON of `problem_row`."""
+    prompt = row["prompt"]
+    return Problem(**{**row, "prompt": prompt if isinstance(prompt, str) else tuple(prompt)})
 
 
 def _completion(line: Mapping[str, Any]) -> Completion:
