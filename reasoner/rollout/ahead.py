@@ -6,32 +6,33 @@ long completions are trained on as often as they are sampled, and none is droppe
 
 from __future__ import annotations
 
-import itertools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from reasoner import processes
 from reasoner.records import Problem, Rollout, RolloutGroup
 from reasoner.rollout.round import Pending, Round, Sampled
-from reasoner.storage.rows import problem_of_row, problem_row, recorded_rollout, rollout_row
-from verifiers import JSON
-from verifiers.jsonl import json_line
 
-FILE = "ahead.jsonl"
-"""File of a checkpoint with the batches that were sampled ahead: a line for each problem of a batch."""
 LOOK_SECONDS = 0.1
 """Interval at which the displayed progress of a batch is updated."""
 
 Known = Mapping[tuple[int, int], Rollout]
 """Rollouts by (index of the problem in its batch, sample index)."""
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+class Drawn(NamedTuple):
+    """A batch that is drawn and not yet trained on, as a checkpoint keeps it."""
+
+    step: int
+    problems_P: Sequence[Problem]
+    known: Known
+    """Graded rollouts of all processes."""
 
 
 class Graded(Protocol):
@@ -96,15 +97,12 @@ class _Batch:
     """Completions of this process that are finished, in the order in which they finished."""
     sampled: Future[Round] = field(default_factory=Future[Round])
 
-    def rows(self, step: int) -> list[dict[str, JSON]]:
-        """The graded rollouts so far, as lines of rollouts.jsonl."""
-        rollouts: dict[int, list[Rollout]] = {}
-        for (place, _), rollout in self.known.items():
-            if place % processes.count() == processes.rank():
-                rollouts.setdefault(place, []).append(rollout)
+    def graded(self, step: int) -> dict[tuple[int, int], Rollout]:
+        """The rollouts of this process that are graded by now, and those of a checkpoint."""
+        found = {**self.known}
         for place, sample, prompt, completion, verdict in [*self.finished]:
             if verdict.done():
-                rollout = Rollout(
+                found[place, sample] = Rollout(
                     problem=self.problems_P[place],
                     prompt_text=prompt.text,
                     prompt_ids=prompt.ids,
@@ -113,9 +111,7 @@ class _Batch:
                     sample_index=sample,
                     step=step,
                 )
-                rollouts.setdefault(place, []).append(rollout)
-        groups = [(at, RolloutGroup(problem=self.problems_P[at], rollouts=tuple(rollouts[at]))) for at in rollouts]
-        return [row for place, group in groups for row in rollout_row(group, place)]
+        return found
 
 
 class Ahead:
@@ -221,42 +217,17 @@ class Ahead:
             found, self._idle_seconds = self._idle_seconds, 0.0
         return found
 
-    def save(self) -> Callable[[Path], None]:
-        """Collect the drawn batches with the rollouts that are graded by now, from all processes.
-
-        Returns:
-            A function that writes them into the folder of a checkpoint.
-        """
-        lines: list[dict[str, JSON]] = []
+    def state(self) -> list[Drawn]:
+        """Return the drawn batches with the rollouts of all processes that are graded by now."""
+        found: list[Drawn] = []
         for step, batch in self._batches.items():
-            known: dict[int, list[JSON]] = {}
-            for row in itertools.chain.from_iterable(processes.gather(batch.rows(step))):
-                known.setdefault(int(str(row["group"])), []).append(row)
-            for place, problem in enumerate(batch.problems_P):
-                lines.append({"step": step, "problem": problem_row(problem), "rollouts": known.get(place, [])})
+            shares = processes.gather(batch.graded(step))
+            found.append(Drawn(step, batch.problems_P, {pair: one for share in shares for pair, one in share.items()}))
+        return found
 
-        def write(folder: Path) -> None:
-            (folder / FILE).write_text("".join(json_line(line) + "\n" for line in lines))
-
-        return write
-
-    def restore(self, folder: Path) -> None:
-        """Read the batches that `save` wrote into the folder of a checkpoint, and sample what is missing in them.
-
-        Raises:
-            OSError, KeyError, TypeError, ValueError: the file is missing or damaged.
-        """
-        found: dict[int, list[Mapping[str, Any]]] = {}
-        for line in (folder / FILE).read_text().splitlines():
-            row = json.loads(line)
-            found.setdefault(row["step"], []).append(row)
-        for step, rows in found.items():
-            problems_P = [problem_of_row(row["problem"]) for row in rows]
-            known = {
-                (place, line["sample"]): recorded_rollout(line, problems_P[place])
-                for place, row in enumerate(rows)
-                for line in row["rollouts"]
-            }
+    def restore(self, drawn: Sequence[Drawn]) -> None:
+        """Continue with the batches of a checkpoint; what is missing in them is sampled."""
+        for step, problems_P, known in drawn:
             self._begin(step, _Batch(problems_P, known))
 
     def close(self) -> None:

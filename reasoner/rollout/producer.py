@@ -98,9 +98,7 @@ def window(producer: Producer) -> Ahead:
     """Build the window of `rollout.ahead` batches over a producer's problems and sampler."""
     rollout = producer.config.rollout
 
-    def sample(
-        step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]
-    ) -> Round:
+    def sample(step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]) -> Round:
         return producer.rounds.sample(
             problems_P,
             group_size=rollout.group_size,

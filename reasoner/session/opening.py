@@ -47,6 +47,7 @@ from reasoner.rollout.producer import Producer, Recorded, window
 from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
 from reasoner.session.accelerator import open_accelerator
+from reasoner.session.ahead_file import read_ahead
 from reasoner.session.environment import environment
 from reasoner.session.session import Session
 from reasoner.storage.files import tidy
@@ -212,7 +213,8 @@ def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
     session.producer.problems.restore(progress.sampler)
     if session.producer.ahead:
         with as_checkpoint_error(checkpoint):
-            session.producer.ahead.restore(checkpoint)
+            drawn = read_ahead(checkpoint)
+        session.producer.ahead.restore(drawn)
     session.step, session.fresh = progress.step, False
     if progress.difficulty is not None:
         session.difficulty.restore(progress.difficulty)

@@ -24,6 +24,7 @@ from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Estimate, Problem
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import evaluation_params
+from reasoner.session.ahead_file import write_ahead
 from reasoner.session.kept_model import write_companions
 from reasoner.storage.files import write_folder
 from reasoner.storage.rows import rollout_row
@@ -166,13 +167,16 @@ class Session:
             difficulty=self.difficulty.state(),
             state=self.state,
         )
-        ahead = self.producer.ahead
+        further: list[Callable[[Path], None]] = []
+        if ahead := self.producer.ahead:
+            drawn = ahead.state()
+            further.append(lambda folder: write_ahead(folder, drawn))
         save_checkpoint(
             self.run.path / "checkpoints",
             self.policy,
             progress,
             keep=self.config.checkpoint.keep,
-            further=[ahead.save()] if ahead else [],
+            further=further,
         )
 
     def end_step(self) -> None:

@@ -18,8 +18,9 @@ from reasoner.storage.files import RunError
 from reasoner.storage.history import lines, stage_folders
 from reasoner.storage.rows import recorded_groups
 
-NOT_COMPARED = ("time/", "throughput/", "memory/", "data/", "gap/probe", "judge/")
-"""Metrics that depend on the machine, on the engine, or on what was graded anew."""
+NOT_COMPARED = ("time/", "throughput/", "memory/", "data/", "gap/probe", "judge/", "turns/", "calls/", "reply/")
+NOT_COMPARED += ("environment/",)
+"""Metrics that depend on the machine, on the engine, or on what lines of rollouts.jsonl do not keep."""
 NO_EFFECT = {"output", "name", "label", "steps", "model", "task", "prompt", "engine", "eval", "checkpoint", "logging"}
 """Config sections that do not change how recorded rollouts are trained on."""
 NO_EFFECT |= {"grading", "reward", "watch"}
@@ -160,8 +161,8 @@ def closing_sentence(folder: Path, config: RunConfig) -> tuple[str, bool]:
         return f"replayed {steps} steps of {folder}: every update and metric is equal bit for bit", True
     return (
         f"the replay differs from {folder} from step {difference.step} on: {difference.what} was"
-        f" {_short(difference.then)}, is {_short(difference.now)}. Were its rollouts edited? Other versions of torch, or"
-        " another number of threads or processes, change the last bits too (environment.json names them).",
+        f" {_short(difference.then)}, is {_short(difference.now)}. Were its rollouts edited? Other versions of torch,"
+        " or another number of threads or processes, change the last bits too (environment.json names them).",
         False,
     )
 

@@ -10,12 +10,13 @@ import pytest
 from tests.integration.test_resume import assert_same_run, records, run, write_config
 
 pytestmark = pytest.mark.integration
+EVENS = {"name": str(Path(__file__).parent / "evens.py")}
 MOMENTS = ("generation", "grading", "records", "annotate", "update", "sync", "checkpoint", "metrics")
 
 
 def changes(**further: object) -> dict[str, object]:
     rollout = {"problems_per_step": 4, "group_size": 4, "max_tokens": 8, "ahead": 1}
-    return {"steps": 8, "rollout": rollout, "eval": {"problems": 4, "every": 4}, **further}
+    return {"steps": 8, "rollout": rollout, "reward": EVENS, "eval": {"problems": 4, "every": 4}, **further}
 
 
 def killed_as_whole(folder: Path, count: int) -> None:
@@ -34,6 +35,7 @@ def killed_as_whole(folder: Path, count: int) -> None:
     lags = [row.get("lag/max") for row in records(folder / "whole", "metrics.jsonl")]
     assert {lag for lag in lags if lag is not None} <= {0.0, 1.0}
     assert 1.0 in lags
+    assert len({row["policy/step_kl"] for row in records(folder / "whole", "metrics.jsonl")}) == 8  # it learns
 
 
 def test_a_run_that_samples_ahead_resumes_bit_for_bit(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from reasoner.data.prompt import Prompt
 from reasoner.records import Completion, FinishReason, Problem, Segment
 from reasoner.rollout.ahead import Ahead, Known
 from reasoner.rollout.round import Pending, Round, settled
+from reasoner.session.ahead_file import read_ahead, write_ahead
 from verifiers import Outcome, Verdict
 
 SIZE, SAMPLES = 2, 2
@@ -109,7 +110,6 @@ def trained(ahead: Ahead, first: int, steps: int, *, settle: bool, last: int | N
     kills=st.lists(st.integers(1, 8), max_size=3),
 )
 def test_batches_come_in_order_within_the_bound_whatever_finishes_first(
-    tmp_path_factory: pytest.TempPathFactory,
     most: int,
     steps: int,
     together: bool,
@@ -121,15 +121,14 @@ def test_batches_come_in_order_within_the_bound_whatever_finishes_first(
     waits = {step: source.choice((0.0, 0.0, 0.004)) for step in range(1, steps + 1)}
     sampler = Sampler(delay=lambda step: time.sleep(waits[step]))
     ahead, found, step = window(sampler, most, together=together), [], 1
-    folder = tmp_path_factory.mktemp("checkpoint")
     for kill in sorted({kill for kill in kills if kill < steps}):
         found += trained(ahead, step, kill, settle=settle, last=steps)
         step = kill + 1
         assert sampler.drawn <= SIZE * min(steps, kill + most)  # never further ahead than the bound
-        ahead.save()(folder)
+        kept = ahead.state()
         ahead.close()
         ahead = window(sampler, most, together=together)  # draws go on where the checkpoint's sampler stood
-        ahead.restore(folder)
+        ahead.restore(kept)
     found += trained(ahead, step, steps, settle=settle)
     ahead.settle()
     ahead.close()
@@ -146,12 +145,12 @@ def test_what_is_graded_at_a_checkpoint_is_kept_and_the_rest_is_sampled_again(tm
     ahead.take(1, quiet, size=4)
     while len([one for one in sampler.asked if one[0] == 3]) < SIZE * SAMPLES:
         time.sleep(0.001)
-    ahead.save()(tmp_path)
+    write_ahead(tmp_path, ahead.state())
     ahead.close()
     released.set()
     again = Sampler()
     resumed = window(again, 2, together=True)
-    resumed.restore(tmp_path)
+    resumed.restore(read_ahead(tmp_path))
     second, third = (resumed.take(step, quiet, size=4).all().groups for step in (2, 3))
     assert [group.problem.id for group in (*second, *third)] == ["p2", "p3", "p4", "p5"]
     assert {step for step, _, _ in again.asked} == {2}
@@ -173,7 +172,12 @@ def test_a_fault_of_the_engine_reaches_the_trainer_and_nothing_hangs() -> None:
 
 def test_a_closed_window_ends_at_the_next_completion() -> None:
     entered, released = threading.Event(), threading.Event()
-    sampler = Sampler(delay=lambda step: (entered.set(), released.wait(5)) and None)
+
+    def delay(step: int) -> None:
+        entered.set()
+        released.wait(5)
+
+    sampler = Sampler(delay)
     ahead = window(sampler, 1)
     ahead.admit(1, last=2)
     assert entered.wait(5)
