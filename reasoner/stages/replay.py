@@ -32,8 +32,7 @@ class Recorded:
     def __init__(self, folder: Path) -> None:
         """Open the records of a stage's folder."""
         self.folder = folder
-        rows: Iterator[dict[str, Any]] = lines(folder / "rollouts.jsonl", like=dict)
-        self._steps = itertools.groupby(rows, key=lambda row: int(row["step"]))
+        self._steps = itertools.groupby(_rows(folder / "rollouts.jsonl"), key=lambda row: row["step"])
         self.last = last_step(folder)
 
     def __call__(self, step: int) -> RecordedRound:
@@ -56,9 +55,16 @@ class Recorded:
         raise RunError(f"{self.folder / 'rollouts.jsonl'} must have the rollouts of step {step}; it has none.")
 
 
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    def as_row(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {**record, "step": int(record["step"])}
+
+    return lines(file, like=as_row)
+
+
 def last_step(folder: Path) -> int:
     """Return the last step with metrics: its rollouts are complete."""
-    return max((int(row["step"]) for row in lines(folder / "metrics.jsonl", like=dict) if "step" in row), default=0)
+    return max((row["step"] for row in _rows(folder / "metrics.jsonl")), default=0)
 
 
 def stage_with_rewards(run: Path) -> Path:
@@ -126,7 +132,7 @@ def first_difference(folder: Path, replayed: Path) -> Difference | None:
     last = last_step(replayed)
     found: list[Difference] = []
     for name in ("updates.jsonl", "metrics.jsonl"):
-        then, now = ((row for row in lines(at / name, like=dict) if row["step"] <= last) for at in (folder, replayed))
+        then, now = ([row for row in _rows(at / name) if row["step"] <= last] for at in (folder, replayed))
         for old, new in itertools.zip_longest(then, now):
             if difference := _in_line(name, old, new):
                 found.append(difference)

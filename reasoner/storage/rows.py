@@ -135,14 +135,17 @@ PROBLEM_FIELDS = [name for name in Problem.__slots__ if not name.startswith("dem
 
 def problem_row(problem: Problem) -> dict[str, JSON]:
     """Return a problem as JSON, without its demonstration; `problem_of_row` is the inverse."""
-    row = {name: getattr(problem, name) for name in PROBLEM_FIELDS}
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in row.items()}
+    row: dict[str, Any] = {name: getattr(problem, name) for name in PROBLEM_FIELDS}
+    mappings = ("verifier_options", "info", "environment_options")
+    return {name: dict(value) if name in mappings else value for name, value in row.items()}
 
 
 def problem_of_row(row: Mapping[str, Any]) -> Problem:
     """Rebuild a problem from the JSON of `problem_row`."""
-    prompt = row["prompt"]
-    return Problem(**{**row, "prompt": prompt if isinstance(prompt, str) else tuple(prompt)})
+    fields: dict[str, Any] = {**row}
+    if not isinstance(row["prompt"], str):
+        fields["prompt"] = tuple(row["prompt"])
+    return Problem(**fields)
 
 
 def _completion(line: Mapping[str, Any]) -> Completion:

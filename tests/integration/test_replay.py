@@ -26,7 +26,10 @@ KINDS = {
     "difficulty": {"rollout": {**ROLLOUT, "ahead": 1, "sampling": "difficulty"}},
     "ppo": {"method": "ppo", "algorithm": {"kl_coef": 0.01, "kl_in": "reward"}},
     "adapters": {
-        "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}, "lora": {"rank": 4}},
+        "model": {
+            "from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64},
+            "lora": {"rank": 4},
+        },
         "rollout": {**ROLLOUT, "ahead": 1},
     },
     "environment": {
@@ -77,7 +80,7 @@ def test_an_edited_rollout_is_noticed(tmp_path: Path, field: str) -> None:
         row["rollout_logprobs"][0] -= 0.01
     lines[20] = json.dumps(row)
     (run / "rollouts.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(RunError, match="differs from .* from step 2 on"):
+    with pytest.raises(RunError, match=r"differs from .* from step 2 on"):
         replayed(tmp_path)
 
 

@@ -37,7 +37,7 @@ def _stale(history: History) -> Iterator[Finding]:
         title=f"The batches are too old for the policy: their effective sample size is {late.mean():.2f} of 1"
         f" ({lags.mean():.1f} updates old on average)",
         evidence=(f"it was {sizes[0]:.2f} in the first step; a few tokens carry the weights of the update",),
-        change="lower rollout.ahead, or the learning rate (optim.lr), so that the policy moves less between two batches.",
+        change="lower rollout.ahead, or the learning rate (optim.lr), so that the policy moves less between batches.",
         explains=frozenset({"gap", "diverging"}),
     )
 

@@ -86,7 +86,9 @@ def test_ratios_of_tokens_give_it_for_one_token_alone() -> None:
     [
         pytest.param({"importance": "none"}, id="anchored to a policy that never sampled"),
         pytest.param({**WHOLE, "swapped": True}, id="ratio upside down"),
-        pytest.param({"importance": "masked", "importance_options": {"low": 0.9, "high": 1.1}}, id="far tokens left out"),
+        pytest.param(
+            {"importance": "masked", "importance_options": {"low": 0.9, "high": 1.1}}, id="far tokens left out"
+        ),
     ],
 )
 @pytest.mark.parametrize("length", [1, 3])

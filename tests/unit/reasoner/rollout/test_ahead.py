@@ -139,7 +139,12 @@ def test_batches_come_in_order_within_the_bound_whatever_finishes_first(
 
 def test_what_is_graded_at_a_checkpoint_is_kept_and_the_rest_is_sampled_again(tmp_path: Path) -> None:
     released = threading.Event()
-    sampler = Sampler(delay=lambda step: step == 2 and released.wait(5))
+
+    def delay(step: int) -> None:
+        if step == 2:
+            released.wait(5)
+
+    sampler = Sampler(delay)
     ahead = window(sampler, 2, together=True)
     ahead.admit(1, last=3)
     ahead.take(1, quiet, size=4)

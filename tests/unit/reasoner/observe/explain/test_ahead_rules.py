@@ -9,7 +9,9 @@ from reasoner.observe.explain.ahead_rules import ahead_rules
 from tests.unit.reasoner.runs import make_history, make_records
 
 
-def codes(*, sample: float = 0.95, lag: float = 1.0, rollout: float = 0.1, wait: float = 0.1, ahead: int = 1) -> list[str]:
+def codes(
+    *, sample: float = 0.95, lag: float = 1.0, rollout: float = 0.1, wait: float = 0.1, ahead: int = 1
+) -> list[str]:
     made = make_records()
     for figures in made.metrics:
         figures |= {
