@@ -23,6 +23,7 @@ from reasoner.algorithm.objective import loss_needs, make_objective
 from reasoner.monitoring.hacking_monitor import HackingMonitor
 from reasoner.monitoring.metrics import advantage_metrics, update_metrics
 from reasoner.monitoring.no_signal import SilentSteps
+from reasoner.monitoring.staleness import staleness_metrics
 from reasoner.policy.step_probe import StepProbe
 from reasoner.policy.step_update import StepUpdate
 from reasoner.policy.value import value_metrics
@@ -43,7 +44,7 @@ def train(session: Session) -> None:
     if session.fresh:
         session.evaluate()
         session.checkpoint()
-    for step in range(session.step + 1, 0 if state.kl.over_budget else config.steps + 1):
+    for step in range(session.step + 1, 0 if state.kl.over_budget else session.last + 1):
         record = StepRecord(session, step)
         metrics = learn(session, session.producer.groups(step), estimator, kl, record)
         metrics = record.finish(metrics | monitor.observe(step, record.groups) | record.training_metrics())
@@ -59,7 +60,7 @@ def learn(
 ) -> dict[str, float]:
     """Update the policy on the groups of one step and sync its weights to the engine; return the metrics."""
     config, policy, step = session.config, session.policy, record.step
-    probe = StepProbe()
+    probe, version = StepProbe(), policy.version
     warming_up = "values" in estimator.needs and step <= config.value.warmup_steps  # only the value model is trained
     objective = None if warming_up else probe.recording(make_objective(config, kl_coef=kl.loss_coef))
     update = StepUpdate(policy, objective, step=step)
@@ -83,6 +84,11 @@ def learn(
             metrics = update_metrics(updated) | probe.metrics(policy) | value_metrics(updated.batch)
             metrics |= advantage_metrics(updated.batch) | kl.update(updated.batch, step=step)
     record.updates(updated, probe)
+    if ahead := session.producer.ahead:
+        metrics |= staleness_metrics(record.kept, probe, version=version) if updated else {}
+        with record.part("ahead_wait"):
+            ahead.settle()  # the batches under way are sampled with one version of the weights
+        metrics["time/sampler_idle"] = ahead.idle_seconds()
     with record.part("sync"):
         if updated:
             metrics["gap/probe"] = session.sync()

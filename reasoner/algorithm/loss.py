@@ -186,6 +186,7 @@ def policy_loss(
     loss_options: Mapping[str, JSON] | None = None,
     importance: str = "truncated",
     importance_options: Mapping[str, JSON] | None = None,
+    proximal: str = "trainer",
     kl: str = "k3",
     kl_coef: float = 0.0,
     entropy_coef: float = 0.0,
@@ -204,6 +205,8 @@ def policy_loss(
         loss_options: keyword options of the loss.
         importance: a name of IMPORTANCE, or `module:attribute`.
         importance_options: keyword options of the importance correction.
+        proximal: trainer takes the surrogate's ratio against old_logprobs; sampler takes it against rollout_logprobs,
+            with importance 1 (the two policies of Hilton et al., arXiv:2110.00641, are then one).
         kl: a name of KL.
         kl_coef: coefficient of the KL term; > 0 needs batch.ref_logprobs_N.
         entropy_coef: coefficient of the entropy bonus.
@@ -220,16 +223,20 @@ def policy_loss(
 
     mask_N, row_N = batch.loss_mask_N, batch.row_N
     policy_N = torch.where(mask_N, logprobs_N, 0.0)
-    old_N = policy_N.detach() if batch.old_logprobs_N is None else torch.where(mask_N, batch.old_logprobs_N, 0.0)
+    trainer_N = policy_N.detach() if batch.old_logprobs_N is None else torch.where(mask_N, batch.old_logprobs_N, 0.0)
     advantages_N = torch.where(mask_N, batch.advantages_N, 0.0)
-    log_gap_N = torch.where(mask_N, old_N - batch.rollout_logprobs_N, 0.0)
+    log_gap_N = torch.where(mask_N, trainer_N - batch.rollout_logprobs_N, 0.0)
 
-    importance_N = importance_function(log_gap_N, row_N, mask_N, **dict(importance_options or {})).detach()
+    if proximal == "sampler":
+        old_N, importance_N = torch.where(mask_N, batch.rollout_logprobs_N, 0.0), torch.ones_like(log_gap_N)
+    else:
+        old_N = trainer_N
+        importance_N = importance_function(log_gap_N, row_N, mask_N, **dict(importance_options or {})).detach()
     surrogate = loss_function(policy_N, old_N, advantages_N, row_N, mask_N, **dict(loss_options or {}))
     loss_N = importance_N * surrogate.loss_N
     metrics = {
         **surrogate.metrics,
-        "policy/approx_kl": kl_k3(old_N, policy_N.detach()),
+        "policy/approx_kl": kl_k3(trainer_N, policy_N.detach()),
         "policy/entropy": entropy_N.detach(),
         **_gap_metrics(log_gap_N, importance_N),
     }

@@ -33,9 +33,14 @@ Objective = Callable[[TokenScores, Batch], LossTerms]
 
 
 def loss_needs(config: StageConfig) -> frozenset[str]:
-    """Return the annotations that the loss needs; old log-probabilities only if several updates share a batch."""
+    """Return the annotations that the loss needs.
+
+    Old log-probabilities are needed only if several updates share a batch, or if a KL is measured on a batch that older
+    weights sampled: it is the KL of the policy at the start of the step, not of the sampler.
+    """
     needs: set[str] = set()
-    if config.optim.updates_per_step * config.optim.inner_epochs > 1:
+    lagging = config.rollout.ahead > 0 and config.algorithm.needs_reference
+    if lagging or config.optim.updates_per_step * config.optim.inner_epochs > 1:
         needs.add("old_logprobs")
     if config.algorithm.needs_reference:
         needs.add("ref_logprobs")
@@ -56,6 +61,7 @@ def make_objective(config: StageConfig, *, kl_coef: float | None = None) -> Obje
             loss_options=algorithm.loss_options,
             importance=algorithm.importance,
             importance_options=algorithm.importance_options,
+            proximal=algorithm.proximal,
             kl=algorithm.kl,
             kl_coef=coef,
             entropy_coef=algorithm.entropy_coef,

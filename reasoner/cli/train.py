@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,13 @@ def train(
         bool, typer.Option("--full", help="With --dry-run: print every setting, not only those set.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run folder's latest checkpoint.")] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run whose rollouts are learned from again, without an engine: the same updates bit for bit with its"
+            " own config, or an experiment with another loss, estimator or optimizer."
+        ),
+    ] = None,
 ) -> None:
     """Train a model, with any method; a config may contain several stages."""
     with plain_errors():
@@ -41,7 +49,8 @@ def train(
         from reasoner.stages.names import check_run_names
 
         prepare_process()
-        check_run_names(run, resume=resume or dry_run)
+        if replay is None:
+            check_run_names(run, resume=resume or dry_run)
         if dry_run:
             print_data(run)
         with loading_told("torch and the engine"):
@@ -52,7 +61,7 @@ def train(
             from reasoner.preflight.disk import check_space
             from reasoner.preflight.dry_run import print_plan
             from reasoner.stages.checks import check_run
-            from reasoner.stages.pipeline import run_pipeline
+            from reasoner.stages.pipeline import run_pipeline, run_replay
             from reasoner.storage.run_lock import launched_rank
 
         if dry_run:
@@ -62,6 +71,11 @@ def train(
 
             print_plan(run, card_bytes=card_bytes(), full=full, tokens=step_tokens)
             return
+        if replay is not None:
+            sentence = run_replay(run, replay, resume=resume)
+            if processes.is_main():
+                typer.echo(sentence)
+            return processes.leave()
         if (warning := check_space(run)) and launched_rank() == 0:
             typer.echo(f"warning: {warning}", err=True)
         run_pipeline(run, resume=resume, names_checked=True)

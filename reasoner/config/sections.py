@@ -189,6 +189,9 @@ class RolloutSection(Section):
     """Tokens of one reply of an environment; a longer one loses its middle, which is marked and counted."""
     temperature: float = Field(default=1.0, ge=0)
     """Above 0."""
+    ahead: int = Field(default=0, ge=0, le=1)
+    """Number of batches that are sampled while the policy learns on an earlier one. 1: the batch of the next step, with
+    the weights of before the update, so that its tokens are one update old. 0: every step waits for its own batch."""
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): number of extra rounds of problems that a step may sample to replace groups
     without signal; 0: groups without signal are only left out of the update."""
@@ -239,6 +242,10 @@ class AlgorithmSection(Section):
     aggregation: Literal["token", "sequence", "constant"] = "token"
     """Reduction of token losses to one number: mean over the step's tokens (DAPO), mean of row means (GRPO),
     or sum over rows divided by rows x max_tokens (Dr. GRPO)."""
+    proximal: Literal["trainer", "sampler"] = "trainer"
+    """Policy that the loss's ratio is taken against. trainer: the policy at the start of the step; `importance`
+    corrects the rest, which with rollout.ahead includes the age of the weights. sampler: the engine's own
+    log-probabilities, so that the ratio and its clip cover both; `importance` is not used."""
     importance: str = "truncated"
     """Correction of the difference between engine and trainer; "none" turns it off."""
     importance_options: Options = Field(default_factory=dict[str, JsonValue])

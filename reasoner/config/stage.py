@@ -120,6 +120,7 @@ class StageConfig(Section):
                 "grading.portions above 1 needs one update per step (optim.updates_per_step, optim.inner_epochs) and no"
                 " dynamic_sampling_rounds: both need all the rows of a step. Leave it out"
             )
+        self._lag_is_corrected()
         self._components_can_be_normalized()
         centred = method.learns_from == "rewards" and traits_of(self.algorithm.advantage).group_relative
         if self.rollout.group_size < 2 and centred:
@@ -150,6 +151,27 @@ class StageConfig(Section):
     def eval_tokens(self) -> int:
         """Maximum tokens of a completion in an evaluation."""
         return self.eval.max_tokens or self.rollout.max_tokens
+
+    def _lag_is_corrected(self) -> None:
+        """Raise ValueError if batches are sampled ahead, and nothing corrects for the age of the weights."""
+        algorithm, method = self.algorithm, METHODS[self.method]
+        if not self.rollout.ahead:
+            return
+        if method.learns_from != "rewards":
+            raise ValueError(
+                f"rollout.ahead must be 0 for method {self.method}, which updates no policy between its batches"
+            )
+        if algorithm.proximal == "trainer" and algorithm.importance == "none":
+            raise ValueError(
+                "algorithm.importance must not be none with rollout.ahead above 0: the batches are sampled with older"
+                " weights, and only the importance correction knows. Set it to truncated, or algorithm.proximal to"
+                " sampler"
+            )
+        if algorithm.proximal == "sampler" and algorithm.loss == "reinforce":
+            raise ValueError(
+                "algorithm.loss reinforce has no ratio, so that algorithm.proximal sampler leaves the age of the"
+                " weights uncorrected. Set proximal to trainer, or another loss"
+            )
 
     def _components_can_be_normalized(self) -> None:
         """Raise ValueError if there is no group to normalize in, or the estimator needs the unnormalized reward."""

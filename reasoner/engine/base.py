@@ -36,7 +36,10 @@ class Engine(ABC):
     """
 
     shares_model: ClassVar[bool] = False
-    """True if the constructor also takes `model`: the trainer's live model, or None if that is sharded."""
+    """True if the constructor also takes `model`: the trainer's live model, or None if that is sharded or if the engine
+    must sample while the policy learns."""
+    runs_beside: ClassVar[bool] = False
+    """True if it can sample in a thread while the policy learns (`rollout.ahead`)."""
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:

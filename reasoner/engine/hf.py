@@ -93,6 +93,7 @@ class HfEngine(Engine):
     """
 
     shares_model: ClassVar[bool] = True
+    runs_beside: ClassVar[bool] = True
 
     def __init__(
         self,

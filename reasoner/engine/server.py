@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import (
@@ -39,6 +39,8 @@ class ServerEngine(Engine):
     Repeated requests give the same tokens only up to rounding in batched arithmetic: which requests are batched
     together depends on when they arrive.
     """
+
+    runs_beside: ClassVar[bool] = True
 
     def __init__(
         self,

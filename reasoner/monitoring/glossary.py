@@ -180,6 +180,23 @@ GLOSSARY: Mapping[str, Entry] = {
         "seconds of workers spent on replies of environments; of the generation, seconds of waiting for them",
         "waiting: below 5 % of a step for a calculator, below 15 % for Python",
     ),
+    "time/ahead_wait, time/sampler_idle": Entry(
+        "with rollout.ahead: seconds that the trainer waits for the next batch before it sends new weights; seconds in"
+        " which the sampler has no batch",
+        "both near 0 where sampling and learning take the same time; the larger one names the slower side",
+    ),
+    "lag/mean, lag/max": Entry(
+        "updates between the weights that sampled a trained token and those that it is trained on",
+        "at most rollout.ahead x updates per step",
+    ),
+    "lag/effective_sample": Entry(
+        "(sum w)^2 / (n sum w^2) of the ratios w = trainer / engine over the n trained tokens",
+        "near 1; below 0.5 a few tokens carry the update: lower rollout.ahead or the learning rate",
+    ),
+    "lag/gap_slope, lag/gap_intercept": Entry(
+        "least squares line of |log ratio| over the lag of a step's tokens, if they have several",
+        "the intercept is the engine's own gap, the slope what each update adds",
+    ),
     "time/logprobs, time/update, time/sync, time/step": Entry(
         "seconds of the other parts, and of the whole step", "sync below 2 %"
     ),

@@ -6,7 +6,7 @@ import json
 import math
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,9 +38,17 @@ class CheckpointError(ReasonerError, RuntimeError):
     """A checkpoint could not be read; older checkpoints are not affected."""
 
 
-def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
+def save_checkpoint(
+    root: Path, policy: Policy, progress: Progress, *, keep: int, further: Sequence[Callable[[Path], None]] = ()
+) -> Path:
     """Write a checkpoint atomically, then remove all but the newest `keep`. Only the main process writes.
 
+    Args:
+        root: folder of the checkpoints.
+        policy: policy whose weights and optimizer state are written.
+        progress: state of the stage.
+        keep: number of checkpoints to keep.
+        further: functions that write more files into the folder.
     Raises:
         DiskError: the disk is full or not writable; earlier files are unchanged.
     """
@@ -50,6 +58,8 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         policy.save_trained(folder)
         with (folder / "training.pt").open("wb") as file:  # given a path, torch hides errno
             torch.save(training_state(policy), file)
+        for write_more in further:
+            write_more(folder)
         (folder / "progress.json").write_text(json.dumps(progress.to_json(), indent=1))
 
     def write() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -136,6 +137,17 @@ def evaluation_params(config: StageConfig) -> SamplingParams:
     )
 
 
+class Pending(NamedTuple):
+    """A finished completion of a round that is being sampled, and its verdict to come."""
+
+    place: int
+    """Index of its problem in the round."""
+    sample: int
+    prompt: Prompt
+    completion: Completion
+    verdict: Future[Verdict]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSampler:
     """Sampler that generates completions with an engine and submits each to the grading pool when it is finished."""
@@ -182,6 +194,8 @@ class RoundSampler:
         seed_parts: tuple[int | str, ...],
         step: int,
         on_progress: Callable[[int], None] = lambda done: None,
+        known: Mapping[tuple[int, int], Rollout] | None = None,
+        watch: Callable[[Pending], None] = lambda pending: None,
     ) -> Round:
         """Sample `group_size` completions per problem and start their grading.
 
@@ -195,18 +209,25 @@ class RoundSampler:
                 `problems_P` and its sample index.
             step: recorded in the rollouts.
             on_progress: called with the number of finished completions.
+            known: rollouts by (index in `problems_P`, sample index) that are not sampled again.
+            watch: called with each completion once it is finished.
         """
         started = time.perf_counter()
         places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
         prompts = render([problems_P[place] for place in places], self.tokenizer, self.prompt)
         prompts_P = dict(zip(places, prompts, strict=True))
-        asked = [(place, sample) for place in places for sample in range(group_size)]
+        pairs = [(place, sample) for place in places for sample in range(group_size)]
+        completions: dict[int, Completion] = {}
+        verdicts: dict[int, Future[Verdict]] = {}
+        for number, pair in enumerate(pairs):
+            if known and pair in known:
+                completions[number], verdicts[number] = known[pair].completion, settled(known[pair].verdict)
+        numbers = [number for number in range(len(pairs)) if number not in completions]
+        asked = [pairs[number] for number in numbers]
         requests = [
             Request(prompt_ids=prompts_P[place].ids, seed=request_seed(self.seed, *seed_parts, place, sample))
             for place, sample in asked
         ]
-        completions: dict[int, Completion] = {}
-        verdicts: dict[int, Future[Verdict]] = {}
         player = Player(
             generate=self.generate,
             pool=self.pool,
@@ -224,14 +245,16 @@ class RoundSampler:
             ranks=ranks,
         )
         for index, completion, fault in played:
-            problem = problems_P[ranks[index]]
-            completions[index] = completion
+            (place, sample), number = asked[index], numbers[index]
+            problem = problems_P[place]
+            completions[number] = completion
             if fault is None:
                 row = grading_row(problem, completion)
                 options = dict(problem.verifier_options)
-                verdicts[index] = self.pool.submit(problem.verifier, options, row, rank=ranks[index])
+                verdicts[number] = self.pool.submit(problem.verifier, options, row, rank=place)
             else:
-                verdicts[index] = settled(fault)
+                verdicts[number] = settled(fault)
+            watch(Pending(place, sample, prompts_P[place], completion, verdicts[number]))
             on_progress(len(completions))
         return Round(
             problems_P=problems_P,

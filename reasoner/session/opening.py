@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -42,10 +43,11 @@ from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.plugin_check import check_plugins
-from reasoner.rollout.producer import Producer
+from reasoner.rollout.producer import Producer, Recorded, window
 from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
 from reasoner.session.accelerator import open_accelerator
+from reasoner.session.ahead_file import read_ahead
 from reasoner.session.environment import environment
 from reasoner.session.session import Session
 from reasoner.storage.files import tidy
@@ -56,13 +58,16 @@ from verifiers.terminal.console import plain_console
 
 
 @contextmanager
-def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator[Session]:
+def open_session(
+    config: StageConfig, folder: Path, *, resume: bool, recorded: Recorded | None = None
+) -> Iterator[Session]:
     """Open everything that a stage needs; close it when the block ends.
 
     Args:
         config: the stage.
         folder: its run folder.
         resume: continue from the newest checkpoint, if there is one.
+        recorded: rollouts of another run to learn from; then no engine is started and nothing is evaluated.
 
     Raises:
         ConfigError, ModelError, TaskError, EngineError: raised before anything is sampled; nothing is lost.
@@ -92,7 +97,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         with display.busy(f"starting the engine ({config.engine.name})"):
-            engine = _open_engine(config, policy, folder, checkpoint)
+            engine = NoEngine() if recorded else _open_engine(config, policy, folder, checkpoint)
         stack.callback(engine.close)
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         problems = _sampler(config, train, difficulty)
@@ -105,14 +110,22 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             ends=ends,
             limits=TurnLimits.of(config.rollout),
         )
+        producer = Producer(
+            config=config, rounds=rounds, problems=problems, progress=display.progress, recorded=recorded
+        )
+        if config.rollout.ahead and not recorded:
+            ahead = window(producer)
+            stack.callback(ahead.close)
+            producer = replace(producer, ahead=ahead)
         session = Session(
             config=config,
             run=run,
             policy=policy,
             engine=engine,
             pool=pool,
-            producer=Producer(config=config, rounds=rounds, problems=problems, progress=display.progress),
-            eval_problems=spread(tested, config.eval.problems),
+            producer=producer,
+            eval_problems=[] if recorded else spread(tested, config.eval.problems),
+            last=min(config.steps, recorded.last) if recorded else config.steps,
             display=display,
             difficulty=difficulty,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
@@ -198,6 +211,10 @@ def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
     if session.config.steps > progress.step and not progress.state.ended_early:
         progress.state.after = None  # the stage was finished; with more steps it continues
     session.producer.problems.restore(progress.sampler)
+    if session.producer.ahead:
+        with as_checkpoint_error(checkpoint):
+            drawn = read_ahead(checkpoint)
+        session.producer.ahead.restore(drawn)
     session.step, session.fresh = progress.step, False
     if progress.difficulty is not None:
         session.difficulty.restore(progress.difficulty)
@@ -295,7 +312,8 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
         path = str(start)
     name = config.engine.dtype
     dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
-    shared = None if is_sharded(policy.scorer) else policy.unwrapped()
+    own_copy = is_sharded(policy.scorer) or config.rollout.ahead > 0  # the policy must not change under the sampler
+    shared = None if own_copy else policy.unwrapped()
 
     def opened(**further: object) -> Engine:
         return open_engine(

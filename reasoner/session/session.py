@@ -24,6 +24,7 @@ from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Estimate, Problem
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import evaluation_params
+from reasoner.session.ahead_file import write_ahead
 from reasoner.session.kept_model import write_companions
 from reasoner.storage.files import write_folder
 from reasoner.storage.rows import rollout_row
@@ -49,6 +50,8 @@ class Session:
     """Token ids that engine and policy score after each sync."""
     state: StageState
     """State saved in checkpoints."""
+    last: int
+    """Step to end after: that of the config, or the last one that a replay has rollouts of."""
     step: int = 0
     """Number of finished steps."""
     fresh: bool = True
@@ -164,7 +167,17 @@ class Session:
             difficulty=self.difficulty.state(),
             state=self.state,
         )
-        save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
+        further: list[Callable[[Path], None]] = []
+        if ahead := self.producer.ahead:
+            drawn = ahead.state()
+            further.append(lambda folder: write_ahead(folder, drawn))
+        save_checkpoint(
+            self.run.path / "checkpoints",
+            self.policy,
+            progress,
+            keep=self.config.checkpoint.keep,
+            further=further,
+        )
 
     def end_step(self) -> None:
         """Evaluate and write a checkpoint if they are due; stop if the user asked to.
@@ -173,7 +186,7 @@ class Session:
             Interrupted: the user asked to stop; a checkpoint was written before.
         """
         config = self.config
-        last = self.step == config.steps
+        last = self.step == self.last
         if config.eval.every and self.step % config.eval.every == 0 and not last:
             self.evaluate()
         interrupted = any(processes.gather(self.interrupted))

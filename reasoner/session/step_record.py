@@ -34,7 +34,8 @@ class StepRecord:
         """Groups sampled so far."""
         self._session = session
         self._portions: list[Sampled] = []
-        self._kept: Kept = []
+        self.kept: Kept = []
+        """Rows of the update."""
         self._dropped: list[Dropped] = []
         self.seconds: dict[str, float] = {}
         """Seconds spent in each part."""
@@ -67,13 +68,13 @@ class StepRecord:
 
     def selected(self, selection: Selection) -> Kept:
         """Record which rollouts of a portion enter the update, and return those that do."""
-        self._kept += selection.kept
+        self.kept += selection.kept
         self._dropped += selection.dropped
         return selection.kept
 
     def updates(self, updated: Updated | None, probe: StepProbe) -> None:
         """Write updates.jsonl: every rollout's advantage and log-probabilities, or the reason why it was left out."""
-        rows = row_metrics(self._kept, updated, probe) if updated else []
+        rows = row_metrics(self.kept, updated, probe) if updated else []
         self.update_lines = update_rows(self.step, rows, self._dropped)
         self._session.run.append("updates.jsonl", self.update_lines)
 
@@ -112,7 +113,7 @@ class StepRecord:
     def training_metrics(self) -> dict[str, float]:
         """Return the number of rows in the update, the number of problems seen, and the policy's version."""
         return {
-            "groups/rows_kept": float(len(self._kept)),
+            "groups/rows_kept": float(len(self.kept)),
             "data/problems_seen": float(len(self._session.difficulty)),
             "policy/version": float(self._session.policy.version),
         }

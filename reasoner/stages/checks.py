@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 from pathlib import Path
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.engine import engine_class
@@ -42,7 +43,13 @@ def check_libraries(stage: StageConfig) -> None:
     Raises:
         ConfigError: one is not or does not; the message says what to change or to install.
     """
-    engine_class(stage.engine.name, stage.engine.options)
+    engine = engine_class(stage.engine.name, stage.engine.options)
+    if stage.rollout.ahead and not engine.runs_beside:
+        raise ConfigError(
+            "bad-value",
+            f"rollout.ahead must be 0 with engine.name={stage.engine.name}, which samples in the trainer's own process"
+            f" and cannot do so while the policy learns; got {stage.rollout.ahead}. Use vllm-server or hf.",
+        )
     check_trackers(stage.logging.trackers)
     check_optimizer(stage)
     check = METHODS[stage.method].check

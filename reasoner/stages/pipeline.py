@@ -25,7 +25,8 @@ from reasoner.stages.checks import check_run
 from reasoner.stages.going_on import after_divergence, resume_command
 from reasoner.stages.names import check_folder, nothing_to_resume
 from reasoner.stages.references import stage_of
-from reasoner.storage.files import as_disk_error, write_atomic
+from reasoner.stages.replay import Recorded, closing_sentence, replay_config, stage_with_rewards
+from reasoner.storage.files import RunError, as_disk_error, write_atomic
 from reasoner.storage.final_link import link_final
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import launched_rank, locked
@@ -122,9 +123,35 @@ def _check_last(config: RunConfig, index: int) -> None:
         )
 
 
-def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
-    """Run one stage, from its newest checkpoint if it is resumed and has one."""
-    with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
+def run_replay(config: RunConfig, run: Path, *, resume: bool) -> str:
+    """Repeat the updates of a run from its rollouts, with the config's settings and without an engine.
+
+    Args:
+        config: the run's config, or one with another loss, estimator or optimizer; the model is that of the run.
+        run: folder of the run.
+        resume: continue with the contents of the output folder.
+    Returns:
+        A sentence that says how the replay compares with the run.
+    Raises:
+        RunError: the run has no rollouts to replay, or equal settings gave other numbers than the run.
+        ConfigError, ModelError, TaskError: as in `run_pipeline`.
+    """
+    folder = stage_with_rewards(run)
+    config = replay_config(config, folder)
+    root = Path(config.output)
+    check_folder(root, resume=resume)
+    check_run(config)
+    with _full_disk_as_error(root), _one_writer(root):
+        run_stage(config.stages[0], config.stage_folder(0), resume=resume, recorded=Recorded(folder))
+    sentence, equal = closing_sentence(folder, config)
+    if not equal:
+        raise RunError(sentence)
+    return sentence
+
+
+def run_stage(stage: StageConfig, folder: Path, *, resume: bool, recorded: Recorded | None = None) -> None:
+    """Run one stage, from its newest checkpoint if it is resumed and has one; `recorded`: on another run's rollouts."""
+    with open_session(stage, folder, resume=resume, recorded=recorded) as session, failure_recorded(session):
         session.display.watch(session.run)
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")
         for sentence in little_effect(stage):

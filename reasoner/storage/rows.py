@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from reasoner.records import Completion, Dropped, Rollout, RolloutGroup, prompt_as_text
-from verifiers import JSON
+from reasoner.records import (
+    Completion,
+    Dropped,
+    FinishReason,
+    Problem,
+    Rollout,
+    RolloutGroup,
+    Segment,
+    prompt_as_text,
+)
+from tasks.environments.base import Reply
+from verifiers import JSON, Verdict
 
 
 def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
@@ -75,3 +85,85 @@ def update_rows(step: int, rows: Sequence[RowMetrics], dropped: Sequence[Dropped
         {"step": step, "group": group, "sample": sample, **further}
         for group, sample, further in sorted(found, key=lambda one: one[:2])
     ]
+
+
+def recorded_groups(lines: Iterable[Mapping[str, Any]]) -> list[RolloutGroup]:
+    """Rebuild the groups of one step from its lines of rollouts.jsonl, in the order of the lines.
+
+    The problems have the fields that a line keeps: no demonstration, and no environment but "recorded". `shaping` is 0,
+    because the trainer adds it anew.
+
+    Raises:
+        KeyError, TypeError, ValueError: a line lacks a field, or has one of the wrong type.
+    """
+    found: dict[int, list[Rollout]] = {}
+    for line in lines:
+        rollouts = found.setdefault(line["group"], [])
+        rollouts.append(recorded_rollout(line, rollouts[0].problem if rollouts else _problem_of(line)))
+    return [RolloutGroup(problem=rollouts[0].problem, rollouts=tuple(rollouts)) for rollouts in found.values()]
+
+
+def recorded_rollout(line: Mapping[str, Any], problem: Problem) -> Rollout:
+    """Rebuild a rollout of a problem from its line of rollouts.jsonl. Errors are those of `recorded_groups`."""
+    return Rollout(
+        problem=problem,
+        prompt_text=line["prompt"],
+        prompt_ids=tuple(line["prompt_ids"]),
+        completion=_completion(line),
+        verdict=Verdict.from_json(line["verdict"]),
+        sample_index=line["sample"],
+        step=line["step"],
+    )
+
+
+def _problem_of(line: Mapping[str, Any]) -> Problem:
+    return Problem(
+        id=line["problem"],
+        prompt=line["prompt"] if line.get("question") is None else line["question"],
+        reference=line["reference"],
+        verifier=line["verifier"],
+        verifier_options=line["verifier_options"],
+        difficulty=line["difficulty"],
+        info=line["info"],
+        task=line["task"],
+        environment=None if line["turns"] is None else "recorded",
+    )
+
+
+PROBLEM_FIELDS = [name for name in Problem.__slots__ if not name.startswith("demonstration")]
+
+
+def problem_row(problem: Problem) -> dict[str, JSON]:
+    """Return a problem as JSON, without its demonstration; `problem_of_row` is the inverse."""
+    row: dict[str, Any] = {name: getattr(problem, name) for name in PROBLEM_FIELDS}
+    mappings = ("verifier_options", "info", "environment_options")
+    return {name: dict(value) if name in mappings else value for name, value in row.items()}
+
+
+def problem_of_row(row: Mapping[str, Any]) -> Problem:
+    """Rebuild a problem from the JSON of `problem_row`."""
+    fields: dict[str, Any] = {**row}
+    if not isinstance(row["prompt"], str):
+        fields["prompt"] = tuple(row["prompt"])
+    return Problem(**fields)
+
+
+def _completion(line: Mapping[str, Any]) -> Completion:
+    ids, logprobs, mask, turns = (line[name] for name in ("token_ids", "rollout_logprobs", "loss_mask", "turns"))
+    if len(logprobs) != len(ids) or not len(ids) == len(mask or ids):
+        raise ValueError(f"token_ids, rollout_logprobs and loss_mask must be of one length; got {len(ids)} ids")
+    return Completion(
+        text=line["completion"],
+        token_ids=tuple(ids),
+        rollout_logprobs=tuple(map(float, logprobs)),
+        loss_mask=(True,) * len(ids) if mask is None else tuple(map(bool, mask)),
+        segments=(Segment(start=0, end=len(ids), origin="policy"),) if turns is None else tuple(map(_segment, turns)),
+        finish_reason=FinishReason(line["finish_reason"]),
+        policy_version=line["policy_version"],
+    )
+
+
+def _segment(turn: Mapping[str, Any]) -> Segment:
+    place = {name: turn[name] for name in ("start", "end", "origin", "text")}
+    of_reply = {name: value for name, value in turn.items() if name not in ("start", "end", "origin")}
+    return Segment(**place, reply=Reply.from_json(of_reply) if len(of_reply) > 1 else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from reasoner.observe.explain.ahead_rules import ahead_rules
 from reasoner.observe.explain.component_rules import component_rules
 from reasoner.observe.explain.finding import Finding, Level, Place, ordered
 from reasoner.observe.explain.gap import gap_rules
@@ -28,6 +29,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     grading_rules,
     component_rules,
     turn_rules,
+    ahead_rules,
     machine_rules,
 )
 

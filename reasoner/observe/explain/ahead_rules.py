@@ -1,0 +1,73 @@
+"""Runs that sample ahead of the trainer: is what they train on too old, and who waits for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reasoner.observe.explain.finding import Finding, Level
+from reasoner.observe.explain.significance import percent
+from reasoner.storage.history import History
+
+FEW_STEPS = 3
+LOW = 0.5
+"""Effective sample size below which importance weights leave less than half of a step's rows (our choice)."""
+WAITING = 0.4
+"""Share of a step spent waiting for the sampler that is worth a sentence; our choice."""
+NEVER = 0.02
+"""Share of waiting below which a batch ahead is not needed; our choice."""
+
+
+def ahead_rules(history: History) -> Iterator[Finding]:
+    """Yield the findings of this module's rules; none for a run that samples nothing ahead."""
+    if history.config.rollout.ahead and len(history.series("lag/effective_sample")) >= FEW_STEPS:
+        yield from _stale(history)
+        yield from _who_waits(history)
+
+
+def _stale(history: History) -> Iterator[Finding]:
+    """Importance weights of a lagging batch that rest on a few tokens."""
+    sizes, lags = history.series("lag/effective_sample"), history.series("lag/mean")
+    late = sizes[-max(1, len(sizes) // 3) :]
+    if late.mean() >= LOW or lags.max() < 1:
+        return
+    yield Finding(
+        code="stale",
+        level=Level.WARNING,
+        cost=min(1.0, 1 - float(late.mean())),
+        title=f"The batches are too old for the policy: their effective sample size is {late.mean():.2f} of 1"
+        f" ({lags.mean():.1f} updates old on average)",
+        evidence=(f"it was {sizes[0]:.2f} in the first step; a few tokens carry the weights of the update",),
+        change="lower rollout.ahead, or the learning rate (optim.lr), so that the policy moves less between batches.",
+        explains=frozenset({"gap", "diverging"}),
+    )
+
+
+def _who_waits(history: History) -> Iterator[Finding]:
+    """A trainer that waits for a sampler that is too slow, or a window that is larger than needed."""
+    step = history.series("time/step")
+    waits = [history.series(name) for name in ("time/rollout", "time/ahead_wait")]
+    if any(len(wait) != len(step) for wait in waits):
+        return
+    whole = max(1e-9, float(step.sum()))
+    share = float(sum(wait.sum() for wait in waits)) / whole
+    idle = float(history.series("time/sampler_idle").sum()) / whole
+    evidence = (f"the sampler was idle for {percent(idle)} of the time",)
+    if share >= WAITING and step.mean() >= 0.5:
+        yield Finding(
+            code="sampler-slow",
+            level=Level.NOTE,
+            cost=share / 4,
+            title=f"The trainer waits {percent(share)} of the time for completions, although they are sampled ahead",
+            evidence=evidence,
+            change="give the sampler more devices (engine.options.servers), or sample fewer or shorter completions a"
+            " step.",
+        )
+    elif share < NEVER and history.config.rollout.ahead > 1:
+        yield Finding(
+            code="ahead-unneeded",
+            level=Level.NOTE,
+            cost=0.01,
+            title=f"The trainer never waits with rollout.ahead={history.config.rollout.ahead}: a smaller one would do",
+            evidence=evidence,
+            change="lower rollout.ahead by one: the completions are then trained on while they are younger.",
+        )

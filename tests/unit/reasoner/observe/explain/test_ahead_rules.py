@@ -1,0 +1,48 @@
+"""Runs that sample ahead: batches that are too old, a sampler that is too slow, and runs without an alarm."""
+
+from __future__ import annotations
+
+import pytest
+
+from reasoner.observe.explain import findings
+from reasoner.observe.explain.ahead_rules import ahead_rules
+from tests.unit.reasoner.runs import make_history, make_records
+
+
+def codes(
+    *, sample: float = 0.95, lag: float = 1.0, rollout: float = 0.1, wait: float = 0.1, ahead: int = 1
+) -> list[str]:
+    made = make_records()
+    for figures in made.metrics:
+        figures |= {
+            "lag/mean": lag,
+            "lag/max": lag,
+            "lag/effective_sample": sample,
+            "time/step": 2.0,
+            "time/rollout": 2.0 * rollout,
+            "time/ahead_wait": 2.0 * wait,
+            "time/sampler_idle": 0.2,
+        }
+    history = make_history(made)
+    rollout_section = history.config.rollout.model_copy(update={"ahead": ahead})
+    history.config = history.config.model_copy(update={"rollout": rollout_section})
+    assert {finding.code for finding in ahead_rules(history)} <= {finding.code for finding in findings(history)}
+    return [finding.code for finding in ahead_rules(history)]
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ({}, []),
+        ({"sample": 0.2}, ["stale"]),
+        ({"sample": 0.2, "lag": 0.0}, []),  # a gap of the engine: another rule's
+        ({"sample": 0.55}, []),
+        ({"wait": 0.5}, ["sampler-slow"]),
+        ({"rollout": 0.3, "wait": 0.2}, ["sampler-slow"]),
+        ({"rollout": 0.0, "wait": 0.0}, []),
+        ({"rollout": 0.0, "wait": 0.0, "ahead": 4}, ["ahead-unneeded"]),
+        ({"sample": 0.1, "wait": 0.9, "ahead": 0}, []),
+    ],
+)
+def test_what_is_said(figures: dict[str, float], expected: list[str]) -> None:
+    assert codes(**figures) == expected  # pyright: ignore[reportArgumentType]
