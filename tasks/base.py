@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict
+from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from verifiers import JSON
 
@@ -37,15 +37,16 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of an episode.
+    r"""One turn of an episode.
 
     Example:
-        >>> Turn("policy", "37").origin
+        >>> Turn("policy", "37\n").origin
         'policy'
     """
 
     origin: Literal["policy", "environment"]
     text: str
+    """As sampled: with the stop string that ended it, and without the end token."""
     data: JSON = None
     """Of an environment's turn: the `Reply.data` that came with it."""
 
@@ -72,14 +73,29 @@ class Problem:
     info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
     """Further data, passed to the verifier and stored with the rollout."""
     demonstration: str | None = None
-    """A worked solution that the verifier accepts (for an SFT warm start); None if the task has none."""
+    """A worked solution that the verifier accepts (for an SFT warm start); None if the task has none. With an
+    environment: the policy's last turn."""
     demonstration_turns: tuple[Turn, ...] = ()
-    """Turns in front of the demonstration: the policy's calls, each with the environment's reply to it."""
+    """Turns in front of the demonstration, in order: a turn of the policy, the environment's reply to it, and so on;
+    the last one is a reply."""
     task: str = ""
     """Name of the task that yields it."""
     environment: str | None = None
     """Name of the environment that replies to the policy (`tasks.environments`); None: a completion is one turn."""
     environment_options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
+
+    def __post_init__(self) -> None:
+        """Raise TaskError if demonstration_turns are no Turns; other sequences of them become a tuple."""
+        if not self.demonstration_turns:
+            object.__setattr__(self, "demonstration_turns", ())
+            return
+        for turn in self.demonstration_turns:
+            if not isinstance(cast("object", turn), Turn):
+                raise TaskError(
+                    f'problem {self.id}: demonstration_turns must hold Turn("policy", text) and'
+                    f' Turn("environment", text) from `tasks`; got {turn!r:.60}.'
+                )
+        object.__setattr__(self, "demonstration_turns", tuple(self.demonstration_turns))
 
 
 class BadRow(NamedTuple):

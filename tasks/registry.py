@@ -10,10 +10,11 @@ from typing import NamedTuple
 from tasks.base import Task, TaskError
 from verifiers import JSON, UnknownVerifier
 from verifiers.options import name_fault, option_fault
-from verifiers.registry import load_attribute
+from verifiers.registry import Kind, file_hint, load_attribute
 from verifiers.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "reasoner.tasks"
+KIND = Kind("Task", Task, "")
 
 BUILTIN: Mapping[str, str] = {
     "arithmetic": "tasks.arithmetic:Arithmetic",
@@ -69,10 +70,11 @@ def task_class(name: str) -> type[Task]:
     """
     sources = {source.name: source.target for source in installed_tasks()}
     target = sources.get(name, name)
-    if ":" not in target:
-        raise TaskError(f"no task named {name!r}.{did_you_mean(name, sources)} Installed: {', '.join(sources)}.")
+    if ":" not in target and not target.endswith(".py"):
+        hint = did_you_mean(name, sources) + file_hint(name)
+        raise TaskError(f"no task named {name!r}.{hint} Installed: {', '.join(sources)}.")
     try:
-        found = load_attribute(target)
+        found = load_attribute(target, KIND)
     except UnknownVerifier as error:
         raise TaskError(str(error)) from error
     if not (isinstance(found, type) and issubclass(found, Task)):
@@ -81,7 +83,7 @@ def task_class(name: str) -> type[Task]:
 
 
 def get_task(name: str, **options: JSON) -> Task:
-    """Build the task of a name, of `package.module:attribute` or of `path/to/file.py:attribute`.
+    """Build the task of a name, of `package.module:attribute` or of `path/to/file.py[:attribute]`.
 
     Raises:
         TaskError: no such task, an unknown option, or an option value that it cannot use.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tasks.base import BadRow, Problem, Task, Turn
-from tasks.environments.base import Episode
+from tasks.environments.base import EnvironmentFault, Episode, Reply, asked_here
 from tasks.environments.registry import get_environment
 from tasks.held_out import prompt_text
 from tasks.leak import prompt_leak
@@ -18,10 +20,14 @@ class Validation(NamedTuple):
 
     total: int
     accepted: int
+    demonstrations: int
+    """Demonstrations that were played against their environment and graded."""
     faults: list[str]
     """One line per unusable problem: its id and the reason."""
     notes: list[str]
     """One line per usable reference answer that may be read in a surprising way: its id and how it is graded."""
+    stops: list[str]
+    """One line per usable demonstration with a turn that ends otherwise than one in a rollout: its id and the turn."""
 
 
 class Verifiers:
@@ -102,30 +108,103 @@ def notes_on(problems: Iterable[Problem], verifiers: Verifiers) -> Iterator[str]
             yield f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
 
 
-def replies_fault(problem: Problem) -> str | None:
-    """Return why the turns of a demonstration cannot have happened: the environment replies otherwise."""
-    if not problem.demonstration_turns:
+def check_environments(problems: Iterable[Problem]) -> None:
+    """Make each environment that the problems name once. Raises TaskError for one that cannot be made."""
+    made: set[str] = set()
+    for problem in problems:
+        key = f"{problem.environment} {dict(problem.environment_options)}"
+        if problem.environment is not None and key not in made:
+            get_environment(problem.environment, **problem.environment_options)
+            made.add(key)
+
+
+def demonstration_fault(problem: Problem) -> str | None:
+    """Return why the turns of a demonstration are no episode, without asking the environment; None if they are one."""
+    turns = problem.demonstration_turns
+    if not turns:
         return None
     if problem.environment is None:
         return "its demonstration has turns, and the problem names no environment"
-    environment = get_environment(problem.environment, **problem.environment_options)
-    for place, turn in enumerate(problem.demonstration_turns):
-        if turn.origin == "policy":
-            continue
-        reply = environment.reply(_episode(problem, problem.demonstration_turns[:place]))
-        said = None if reply is None else reply.text
-        if said != turn.text:
-            return f"the environment replies {said!r} to turn {place} of its demonstration, which has {turn.text!r}"
+    if problem.demonstration is None:
+        return "it has demonstration_turns and no demonstration: put the policy's last turn into demonstration"
+    for number, turn in enumerate(turns, 1):
+        if turn.origin != ("policy" if number % 2 else "environment"):
+            return (
+                f"turn {number} of its demonstration is of the {turn.origin}, as the one before it: turns must alternate"
+                if number > 1
+                else "turn 1 of its demonstration must be of the policy"
+            )
+    if len(turns) % 2:
+        return (
+            f"turn {len(turns)} of its demonstration has no reply: demonstration_turns must end with a turn of the"
+            " environment, and the policy's last turn is the demonstration"
+        )
     return None
+
+
+def replies_fault(problem: Problem) -> str | None:
+    """Return why a demonstration cannot have happened (its turns, or that the environment replies otherwise), or None.
+
+    An environment that uses a seed is asked with seed 0.
+    """
+    if fault := demonstration_fault(problem):
+        return fault
+    if not problem.demonstration_turns:
+        return None
+    assert problem.environment is not None
+    environment = get_environment(problem.environment, **problem.environment_options)
+    for episode, text in reply_places(problem):
+        place = len(episode.turns)
+        reply = asked_here(environment, episode)
+        if fault := reply_fault(None if reply is None else reply.text, text, place):
+            return fault
+    return None
+
+
+def reply_places(problem: Problem) -> Iterator[tuple[Episode, str]]:
+    """Yield (the episode up to a turn of the policy, the reply to it) for each reply of a demonstration."""
+    for place, turn in enumerate(problem.demonstration_turns):
+        if turn.origin == "environment":
+            yield _episode(problem, problem.demonstration_turns[:place]), turn.text
+
+
+def reply_fault(said: str | None, shown: str, place: int) -> str | None:
+    """Return a sentence if an environment's reply is not the one that a demonstration shows behind turn `place`."""
+    if said == shown:
+        return None
+    return f"the environment replies {said!r} to turn {place} of its demonstration, which has {shown!r}"
+
+
+def stop_note(problem: Problem) -> str | None:
+    """Return a remark on a turn of a demonstration that ends otherwise than one in a rollout, or None.
+
+    Where replies are plain text, the policy's end token ends the episode; a stop string must end each turn but the last.
+    """
+    if problem.environment is None or problem.demonstration is None or not problem.demonstration_turns:
+        return None
+    stop = tuple(get_environment(problem.environment, **problem.environment_options).stop)
+    said = [turn.text for turn in problem.demonstration_turns if turn.origin == "policy"]
+    for place, text in enumerate(said):
+        if stop and not text.endswith(stop):
+            shown = " or ".join(map(repr, stop))
+            return f"turn {2 * place + 1} does not end with a stop string of its environment ({shown})"
+    return None
+
+
+def last_reply(problem: Problem) -> Reply | None:
+    """Return the environment's reply to a demonstration's last turn. Raises EnvironmentFault as `asked_here` does."""
+    assert problem.environment is not None
+    environment = get_environment(problem.environment, **problem.environment_options)
+    turns = (*problem.demonstration_turns, Turn("policy", problem.demonstration or ""))
+    return asked_here(environment, _episode(problem, turns))
 
 
 def demonstrated_info(problem: Problem) -> dict[str, JSON]:
     """Return the info that a verifier is given with a demonstration: with the turns, where there are any."""
     if problem.environment is None:
         return dict(problem.info)
-    environment = get_environment(problem.environment, **problem.environment_options)
+    last = last_reply(problem)
     turns = (*problem.demonstration_turns, Turn("policy", problem.demonstration or ""))
-    last = environment.reply(_episode(problem, turns))
     rows: list[JSON] = [{"origin": turn.origin, "text": turn.text} for turn in turns]
     if last is not None:
         rows.append({"origin": "environment", **last.to_json()})
@@ -136,29 +215,62 @@ def _episode(problem: Problem, turns: Sequence[Turn]) -> Episode:
     return Episode(turns=turns, prompt=prompt_text(problem.prompt), reference=problem.reference, info=problem.info)
 
 
+def played_fault(problem: Problem, verifiers: Verifiers) -> str | None:
+    """Return why a demonstration is none: its turns cannot have happened, or its verifier does not accept it."""
+    try:
+        if fault := replies_fault(problem):
+            return fault
+        if problem.demonstration is None:
+            return None
+        verdict = verifiers.get(problem).verify(
+            completion=problem.demonstration, reference=problem.reference, info=demonstrated_info(problem)
+        )
+    except EnvironmentFault as error:
+        return f"its demonstration cannot be played: {error}"
+    return None if verdict.quality == 1.0 else f"its own demonstration is {verdict.outcome} ({verdict.reason})"
+
+
 def validate_task(task: Task, split: str) -> Validation:
     """Check each problem: it has a prompt, its verifier can use the reference, and accepts the demonstration.
 
     Raises:
-        TaskError: the split cannot be read at all.
+        TaskError: the split cannot be read at all, or a problem names an environment that cannot be made.
     """
     verifiers = Verifiers()
     read = [*task.each(split)]
     problems = [one for one in read if isinstance(one, Problem)]
     faults = unusable(problems, verifiers)
+    played = 0
+    stops: list[str] = []
+    check_environments(problems)
     for place, problem in enumerate(problems):
-        if place in faults or problem.demonstration is None:
+        if place in faults:
             continue
-        if fault := replies_fault(problem):
+        played += problem.demonstration is not None
+        if fault := played_fault(problem, verifiers):
             faults[place] = BadRow(problem.id, fault)
-            continue
-        verdict = verifiers.get(problem).verify(
-            completion=problem.demonstration, reference=problem.reference, info=demonstrated_info(problem)
-        )
-        if verdict.quality != 1.0:
-            said = f"its own demonstration is {verdict.outcome} ({verdict.reason})"
-            faults[place] = BadRow(problem.id, said)
+        elif note := stop_note(problem):
+            stops.append(f"{problem.id}: {note}")
     usable = [problem for place, problem in enumerate(problems) if place not in faults]
     bad = [one for one in read if isinstance(one, BadRow)] + [faults[place] for place in sorted(faults)]
     notes = [*notes_on(usable, verifiers)]
-    return Validation(len(read), len(usable), [f"{row.where}: {row.reason}" for row in bad], notes)
+    return Validation(len(read), len(usable), played, [f"{row.where}: {row.reason}" for row in bad], notes, stops)
+
+
+MOST_SHOWN = 20
+
+
+def grouped(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the first of all lines `ID: REASON` whose reasons differ in numbers and quoted texts only, and their number.
+
+    Example:
+        >>> [*grouped(["a/1: got 7", "a/2: got 8", "a/3: no text"])]
+        ["a/1: got 7 (and 1 more like it)", "a/3: no text"]
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        alike[re.sub(r"'[^']*'|\d+", "", line.partition(": ")[2])].append(line)
+    for group in [*alike.values()][:MOST_SHOWN]:
+        yield group[0] + (f" (and {len(group) - 1:,} more like it)" if len(group) > 1 else "")
+    if len(alike) > MOST_SHOWN:
+        yield f"... and {len(alike) - MOST_SHOWN:,} other reasons"

@@ -72,6 +72,18 @@ GIVEN = frozenset({"completion", "reference", "prompt", "info"})
 """Keyword arguments available to a function used as a verifier."""
 
 
+class Kind(NamedTuple):
+    """What a file or module that is named alone must define exactly one of."""
+
+    word: str
+    base: type
+    mark: str
+    """Attribute that a decorator sets on a function; "": a class is needed."""
+
+
+VERIFIER = Kind("verifier", Verifier, "__verifier__")
+
+
 class VerifierSource(NamedTuple):
     """Name of a verifier, the `module:attribute` it refers to, and the package or process that registered it."""
 
@@ -96,6 +108,9 @@ def verifier(name: str, *, examples: Sequence[Example] = ()) -> Callable[[Regist
         >>> get_verifier("shout").verify(completion="HI", reference=None).reward
         1.0
     """
+
+    if not isinstance(cast("object", name), str):
+        raise UnknownVerifier('@verifier needs a name in parentheses, such as @verifier("shout").')
 
     def register(given: Registered) -> Registered:
         if isinstance(given, type):
@@ -276,15 +291,15 @@ def option_names(cls: type) -> list[str]:
     return [re.sub(r"^(\w+): '([^']*)'", r"\1: \2", each) for each in written] or ["none"]  # unquote annotations
 
 
-def importable_target(name: str) -> str:
+def importable_target(name: str, decorated: Mapping[str, type] = _decorated) -> str:
     """Return a name under which another process finds the same verifier.
 
-    A verifier that was registered by decorator in this process only is named by its module, or by its file if the
-    module is `__main__` or was loaded from a path.
+    A class that was registered by decorator in this process only is named by its module, or by its file if the module
+    is `__main__` or was loaded from a path.
     """
-    if name not in _decorated:
+    if name not in decorated:
         return name
-    cls = _decorated[name]
+    cls = decorated[name]
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith(PLUGIN_PREFIX)) else None
     return f"{where or cls.__module__}:{cls.__qualname__}"
@@ -302,7 +317,8 @@ def verifier_class(name: str) -> type[Verifier]:
     target = target or next((point.value for point in entry_points_of(ENTRY_POINT_GROUP) if point.name == name), None)
     if target is None and not leads_elsewhere(name):
         names = [source.name for source in installed()]
-        raise UnknownVerifier(f"no verifier named {name!r}.{did_you_mean(name, names)} Installed: {', '.join(names)}.")
+        hint = did_you_mean(name, names) + file_hint(name)
+        raise UnknownVerifier(f"no verifier named {name!r}.{hint} Installed: {', '.join(names)}.")
     loaded = load_attribute(target or name)
     found: object = getattr(loaded, "__verifier__", loaded)
     if isinstance(found, type) and issubclass(found, Verifier):
@@ -313,21 +329,28 @@ def verifier_class(name: str) -> type[Verifier]:
     return from_function(cast("Callable[..., bool | float | Verdict]", loaded), name)
 
 
-def load_attribute(target: str) -> object:
+def file_hint(name: str) -> str:
+    """Return a sentence, with a leading space, if a module's name is that of a file of the current folder; else ""."""
+    where, sign, attribute = name.partition(":")
+    path = Path(f"{where.replace('.', '/')}.py")
+    return f" The file {path} is named {str(path) + sign + attribute!r}." if path.is_file() else ""
+
+
+def load_attribute(target: str, kind: Kind = VERIFIER) -> object:
     """Import the object at `package.module:attribute` or `path/to/file.py:attribute`.
 
-    For a file or module without an attribute, its only verifier is returned.
+    For a file or module without an attribute, the only object of the kind that it defines is returned.
 
     Raises:
         UnknownVerifier: the module, file or attribute does not exist, a package it imports is not installed, or a file
-            or module named alone does not define exactly one verifier.
+            or module named alone does not define exactly one object of the kind.
     """
     where, _, attribute = ("", "", "") if target.endswith(".py") else target.rpartition(":")
     where = where or target
     try:
         module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         if not attribute:
-            return _only_verifier(module, where)
+            return _only(module, where, kind)
         found: object = module
         for part in attribute.split("."):
             found = getattr(found, part)
@@ -335,7 +358,7 @@ def load_attribute(target: str) -> object:
     except ModuleNotFoundError as error:
         missing = error.name or "?"
         if where == missing or where.startswith(f"{missing}."):
-            raise UnknownVerifier(f"cannot load {target!r}: {error}") from error
+            raise UnknownVerifier(f"cannot load {target!r}: {error}.{file_hint(target)}") from error
         raise UnknownVerifier(
             f"cannot load {target!r}: it needs {missing.partition('.')[0]!r}, which is not installed (pip install it)."
         ) from error
@@ -343,16 +366,16 @@ def load_attribute(target: str) -> object:
         raise UnknownVerifier(f"cannot load {target!r}: {error}") from error
 
 
-def _only_verifier(module: ModuleType, where: str) -> object:
+def _only(module: ModuleType, where: str, kind: Kind) -> object:
     own = [
         found
         for found in vars(module).values()
         if getattr(found, "__module__", None) == module.__name__
-        and (hasattr(found, "__verifier__") or (isinstance(found, type) and issubclass(found, Verifier)))
+        and (hasattr(found, kind.mark) or (isinstance(found, type) and issubclass(found, kind.base)))
     ]
     if len(own) != 1:
         names = ", ".join(str(getattr(found, "__name__", "?")) for found in own) or "none"
-        raise UnknownVerifier(f"{where} must define exactly one verifier; found {names}. Name one: {where}:NAME.")
+        raise UnknownVerifier(f"{where} must define exactly one {kind.word}; found {names}. Name one: {where}:NAME.")
     return own[0]
 
 

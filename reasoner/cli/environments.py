@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,17 @@ from reasoner.cli.errors import plain_errors, plain_typer
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
 
+if TYPE_CHECKING:
+    from verifiers import JSON
+    from verifiers.kit.conformance import Finding
+
 app = plain_typer(no_args_is_help=True, help="List, make, check and play environments (tools and games).")
 
 Name = Annotated[str, typer.Argument(help="The environment: name, module:attribute or file.py[:attribute].")]
 Options = Annotated[
     list[str] | None, typer.Option("--option", "-o", help="Option of the environment: key=value; repeatable.")
 ]
+Info = Annotated[list[str] | None, typer.Option("--info", help="Info of the problem: key=value; repeatable.")]
 Reference = Annotated[str, typer.Option("--reference", help="Reference answer of the problem that is played.")]
 
 
@@ -50,15 +55,21 @@ def new(
     name: Annotated[str, typer.Argument(help="Name of the environment: lower-case letters, digits, - and _.")],
     file: Annotated[Path | None, typer.Option("--file", help="Where it goes; default: NAME.py.")] = None,
 ) -> None:
-    """Write a working environment and its task into one file."""
+    """Write a working game: its environment and its task in one file, and the config of a run next to it."""
     with plain_errors():
         from tasks.environments.scaffold import new_file
         from verifiers.terminal.program import program
 
         path = new_file(name, file or Path(f"{name.replace('-', '_')}.py"))
-        typer.echo(str(path))
-        command = shlex.join([*program(), "environments", "check", str(path), "--reference", "plane"])
-        typer.echo(f"\nNow: {command}")
+        config = path.with_suffix(".yaml")
+        typer.echo(f"{path} (environment and task), {config} (a run)\n\nNow:")
+        for words in (
+            ("environments", "check", path),
+            ("environments", "play", path, "--reference", "21"),
+            ("tasks", "validate", path),
+            ("train", config),
+        ):
+            typer.echo(f"  {shlex.join([*program(), *map(str, words)])}")
 
 
 @app.command("check")
@@ -66,6 +77,7 @@ def check(
     name: Name,
     option: Options = None,
     reference: Reference = "7",
+    info: Info = None,
     turn: Annotated[
         list[str] | None, typer.Option("--turn", help="A turn of a sensible policy; repeatable, in order.")
     ] = None,
@@ -77,33 +89,47 @@ def check(
         from tasks.environments.conformance import check_environment
 
         options = parse_pairs(option, "--option") if option else {}
-        report = check_environment(name, options=options, reference=reference, turns=turn)
+
+        def told(finding: Finding) -> None:
+            if not as_json:
+                typer.echo(one_line(f"{finding.result:7}  {finding.check}: {finding.detail}"))
+
+        report = check_environment(
+            name, options=options, reference=reference, info=info_of(info), turns=turn, told=told
+        )
         if as_json:
             typer.echo(json_line(report.to_json()))
-        else:
-            for finding in report.findings:
-                typer.echo(one_line(f"{finding.result:7}  {finding.check}: {finding.detail}"))
     raise typer.Exit(1 if report.failures else 0)
 
 
 @app.command("play")
-def play(name: Name, option: Options = None, reference: Reference = "7") -> None:
-    """Play an environment by hand: each line of the terminal is a turn of the policy."""
+def play(
+    name: Name,
+    option: Options = None,
+    reference: Reference = "7",
+    info: Info = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the replies.")] = 0,
+) -> None:
+    """Play an environment by hand: each line of the terminal is a turn of the policy; the end of input gives up."""
     with plain_errors():
         from reasoner.cli.verify import parse_pairs
-        from tasks.environments.base import Episode, Turn, checked_reply
+        from tasks.environments.base import Episode, Turn, asked_here
         from tasks.environments.registry import get_environment
 
         made = get_environment(name, **(parse_pairs(option, "--option") if option else {}))
-        typer.echo(f"{name}: at most {made.max_turns} turns; an empty line gives up")
+        typer.echo(f"{name}: at most {made.max_turns} turns; Ctrl-D gives up")
         turns: list[Turn] = []
-        for _ in range(made.max_turns):
-            line = typer.prompt(">", prompt_suffix=" ", default="", show_default=False)
-            if not line:
-                break
+        given = info_of(info)
+        for number in range(made.max_turns):
+            try:
+                line = input("> ")
+            except EOFError:
+                typer.echo("\n(given up)")
+                return
             ends = made.stop[0] if made.stop and made.stop[0].isspace() else ""
             turns.append(Turn("policy", line.replace("\\n", "\n") + ends))
-            reply = checked_reply(made.reply(Episode(turns=tuple(turns), reference=reference)), name)
+            episode = Episode(turns=tuple(turns), reference=reference, info=given, seed=seed + number)
+            reply = asked_here(made, episode)
             if reply is None:
                 typer.echo("(no reply: this turn is the final answer)")
                 return
@@ -113,3 +139,10 @@ def play(name: Name, option: Options = None, reference: Reference = "7") -> None
                 return
             turns.append(Turn("environment", reply.text, reply.data))
         typer.echo("(no more turns)")
+
+
+def info_of(pairs: list[str] | None) -> dict[str, JSON]:
+    """The info of a problem from key=value pairs."""
+    from reasoner.cli.verify import parse_pairs
+
+    return parse_pairs(pairs, "--info") if pairs else {}

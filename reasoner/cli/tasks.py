@@ -54,7 +54,7 @@ def task_options(pairs: list[str] | None, *, flag: str = "--option") -> dict[str
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a task, or module:Class.", autocompletion=complete.tasks)],
+    name: Annotated[str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)],
     split: Annotated[str, typer.Option("--split")] = "train",
     count: Annotated[int, typer.Option("--count", "-n", min=1)] = 3,
     option: Options = None,
@@ -69,13 +69,18 @@ def show(
             typer.echo(f"\n[{problem.id}]  verifier {problem.verifier}")
             typer.echo(f"prompt      {problem.prompt}")
             typer.echo(f"reference   {problem.reference}")
+            if problem.environment:
+                typer.echo(f"environment {problem.environment}")
+            for turn in problem.demonstration_turns:
+                typer.echo(f"{turn.origin:11} {turn.text!r}")
             if problem.demonstration:
-                typer.echo(f"worked      {problem.demonstration}")
+                shown = repr(problem.demonstration) if problem.demonstration_turns else problem.demonstration
+                typer.echo(f"worked      {shown}")
 
 
 @app.command()
 def validate(
-    name: Annotated[str, typer.Argument(help="Name of a task, or module:Class.", autocompletion=complete.tasks)],
+    name: Annotated[str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)],
     split: Annotated[list[str] | None, typer.Option("--split", help="Default: every split; repeatable.")] = None,
     option: Options = None,
 ) -> None:
@@ -85,18 +90,28 @@ def validate(
     """
     with plain_errors():
         from tasks.registry import get_task
-        from tasks.validate import validate_task
+        from tasks.validate import grouped, validate_task
 
         task = get_task(name, **task_options(option))
         failed = 0
         for each in split or task.splits:
             report = validate_task(task, each)
-            typer.echo(f"{name} {each}: {report.accepted} of {report.total} reference answers accepted")
-            for line in report.faults[:20]:
+            typer.echo(
+                f"{name} {each}: {report.accepted} of {report.total} reference answers accepted;"
+                f" {report.demonstrations or 'no'} demonstrations checked with them"
+            )
+            for line in grouped(report.faults):
                 typer.echo(f"  {line}")
             if report.notes:
                 typer.echo(f"  {len(report.notes)} reference answers are graded in a way that may surprise:")
-            for line in report.notes[:20]:
+            for line in grouped(report.notes):
+                typer.echo(f"  {line}")
+            if report.stops:
+                typer.echo(
+                    f"  {len(report.stops)} demonstrations teach the policy to end the episode early where replies are"
+                    " plain text (prompt.reply: inline):"
+                )
+            for line in grouped(report.stops):
                 typer.echo(f"  {line}")
             failed += len(report.faults)
         raise typer.Exit(1 if failed else 0)

@@ -6,15 +6,19 @@ environment's reply. A reply that could not be made (an exception, a killed work
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from tasks.environments.base import Environment, Episode, Reply, Turn, checked_reply
+from tasks.environments.base import Environment, Episode, Reply, Turn, checked_reply, place_of
 from tasks.environments.registry import get_environment, importable_name
 from verifiers import JSON, GradingRow, Outcome, Verdict, Verifier
 
 ASKED = "tasks.environments.asked:AskedEnvironment"
 """Name under which the grading pool finds it."""
+GLOBALS = "tasks.environments.asked:EnvironmentGlobals"
 NO_REPLY = "final answer"
 
 
@@ -32,6 +36,7 @@ class AskedEnvironment(Verifier):
         self._environment: Environment = get_environment(environment, **(options or {}))
         self.version = self._environment.version
         self.grade_seconds = self._environment.reply_seconds
+        self._place = place_of(self._environment)
 
     def grade(self, row: GradingRow) -> Verdict:
         episode = Episode(
@@ -41,11 +46,33 @@ class AskedEnvironment(Verifier):
             info=cast("Mapping[str, JSON]", row.info["problem"]),
             seed=cast("int", row.info["seed"]),
         )
-        reply = checked_reply(self._environment.reply(episode), self._environment.name)
+        reply = checked_reply(self._environment.reply(episode), self._environment.name, self._place)
         said = None if reply is None else reply.to_json()
         return Verdict(
             outcome=Outcome.SCORED, reward=0.0, detail={"reason": NO_REPLY if said is None else "", "reply": said}
         )
+
+
+class EnvironmentGlobals(AskedEnvironment):
+    """The plain data that an environment's module holds, in a verdict's detail: name to the data as JSON."""
+
+    def grade(self, row: GradingRow) -> Verdict:
+        module = sys.modules[type(self._environment).__module__]
+        found: dict[str, JSON] = {}
+        for name, value in vars(module).items():
+            try:
+                text = json.dumps(value, sort_keys=True, default=_listed)
+            except (TypeError, ValueError, RecursionError):
+                continue
+            if not name.startswith("__"):
+                found[name] = text if len(text) < 200 else hashlib.blake2b(text.encode()).hexdigest()
+        return Verdict(outcome=Outcome.SCORED, reward=0.0, detail={"globals": found})
+
+
+def _listed(value: object) -> list[object]:
+    if not isinstance(value, set | frozenset):
+        raise TypeError(f"{type(value).__name__} is no plain data")
+    return sorted(cast("set[object]", value), key=repr)
 
 
 class Choice(NamedTuple):

@@ -7,8 +7,10 @@ can be computed again on another worker, after a crash, or years later, and is t
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from tasks.base import TaskError, Turn
@@ -17,6 +19,9 @@ from verifiers import JSON
 
 class EnvironmentFault(TaskError):
     """The environment itself failed; nothing is said about the policy. The rollout is left ungraded."""
+
+    says_where = True
+    """Its message names a place: the line that raised it is of no interest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,9 @@ def environment(
         'a'
     """
 
+    if not isinstance(cast("object", name), str):
+        raise TaskError('@environment needs a name in parentheses, such as @environment("hangman", max_turns=6).')
+
     def register(given: Registered) -> Registered:
         if isinstance(given, type):
             made = cast("type[Environment]", given)
@@ -214,21 +222,53 @@ def from_function(function: Callable[..., Reply | None], name: str) -> type[Envi
     return FunctionEnvironment
 
 
-def checked_reply(returned: object, name: str) -> Reply | None:
+def checked_reply(returned: object, name: str, place: str = "") -> Reply | None:
     """Return a reply that is fit to be recorded.
 
+    Args:
+        returned: what the environment returned.
+        name: of the environment, for messages.
+        place: of its code, for messages.
     Raises:
         EnvironmentFault: it is no Reply, its text is no text, or its score is no finite number.
     """
     if returned is None:
         return None
+    who = f"environment {name!r}{f' at {place}' if place else ''}"
     if not isinstance(returned, Reply):
-        raise EnvironmentFault(
-            f"environment {name!r} must return a Reply or None; got {type(returned).__name__}. Return Reply(text)."
-        )
+        raise EnvironmentFault(f"{who} must return a Reply or None; got {type(returned).__name__}. Return Reply(text).")
     score = cast("object", returned.score)
     if not isinstance(cast("object", returned.text), str):
-        raise EnvironmentFault(f"environment {name!r}: Reply.text must be text; got {type(returned.text).__name__}.")
+        raise EnvironmentFault(f"{who}: Reply.text must be text; got {type(returned.text).__name__}.")
     if score is not None and (not isinstance(score, int | float) or not abs(score) < float("inf")):
-        raise EnvironmentFault(f"environment {name!r}: Reply.score must be a finite number or None; got {score!r}.")
+        raise EnvironmentFault(f"{who}: Reply.score must be a finite number or None; got {score!r}.")
     return returned
+
+
+def place_of(environment: Environment) -> str:
+    """Return file and line of an environment's code, such as `hangman.py:7`; "" where it has none."""
+    source: object = getattr(type(environment), "source", type(environment))
+    try:
+        file, line = inspect.getsourcefile(cast("Any", source)), inspect.getsourcelines(cast("Any", source))[1]
+    except (OSError, TypeError):
+        return ""
+    return f"{Path(file).name}:{line}" if file else ""
+
+
+def asked_here(environment: Environment, episode: Episode) -> Reply | None:
+    """Return an environment's checked reply, computed in this process.
+
+    Raises:
+        EnvironmentFault: it raised, or returned what is no reply; names the file and line.
+    """
+    try:
+        returned = environment.reply(episode)
+    except EnvironmentFault:
+        raise
+    except Exception as error:  # boundary: an environment is foreign code
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise EnvironmentFault(
+            f"environment {environment.name!r} raised {type(error).__name__}: {error} at"
+            f" {Path(frame.filename).name}:{frame.lineno}. Reply to such a turn instead: `return Reply(...)`."
+        ) from error
+    return checked_reply(returned, environment.name, place_of(environment))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import NamedTuple
@@ -12,10 +11,11 @@ from tasks.base import TaskError
 from tasks.environments.base import DECORATED, Environment
 from verifiers import JSON, UnknownVerifier
 from verifiers.options import name_fault, option_fault
-from verifiers.registry import PLUGIN_PREFIX, load_attribute
+from verifiers.registry import Kind, file_hint, importable_target, load_attribute
 from verifiers.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "reasoner.environments"
+KIND = Kind("environment", Environment, "__environment__")
 
 BUILTIN: Mapping[str, str] = {
     "calculator": "tasks.environments.calculator:Calculator",
@@ -57,9 +57,10 @@ def environment_class(name: str) -> type[Environment]:
     sources = {source.name: source.target for source in installed_environments()}
     target = sources.get(name, name)
     if ":" not in target and not target.endswith(".py"):
-        raise TaskError(f"no environment named {name!r}.{did_you_mean(name, sources)} Installed: {', '.join(sources)}.")
+        hint = did_you_mean(name, sources) + file_hint(name)
+        raise TaskError(f"no environment named {name!r}.{hint} Installed: {', '.join(sources)}.")
     try:
-        found = load_attribute(target) if ":" in target else _only_environment(target)
+        found = load_attribute(target, KIND)
     except UnknownVerifier as error:
         raise TaskError(str(error)) from error
     found = getattr(found, "__environment__", found)
@@ -68,33 +69,9 @@ def environment_class(name: str) -> type[Environment]:
     return found
 
 
-def _only_environment(path: str) -> object:
-    """Return the one environment that a file defines."""
-    module = sys.modules[str(load_attribute(f"{path}:__name__"))]
-    own = [
-        found
-        for found in vars(module).values()
-        if getattr(found, "__module__", None) == module.__name__
-        and (hasattr(found, "__environment__") or (isinstance(found, type) and issubclass(found, Environment)))
-    ]
-    if len(own) != 1:
-        names = ", ".join(str(getattr(found, "__name__", "?")) for found in own) or "none"
-        raise TaskError(f"{path} must define exactly one environment; found {names}. Name one: {path}:NAME.")
-    return own[0]
-
-
 def importable_name(name: str) -> str:
-    """Return a name that another process resolves to the same environment.
-
-    An environment that was only decorated in this process is named by its module, or by its file where that is
-    `__main__` or a plug-in file.
-    """
-    if name not in DECORATED:
-        return name
-    cls = DECORATED[name]
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith(PLUGIN_PREFIX)) else None
-    return f"{where or cls.__module__}:{cls.__qualname__}"
+    """Return a name that another process resolves to the same environment."""
+    return importable_target(name, DECORATED)
 
 
 def get_environment(name: str, **options: JSON) -> Environment:

@@ -27,10 +27,14 @@ class Finding(NamedTuple):
     passed: bool | None
     """True or False; None: skipped, because there was nothing to check."""
     detail: str
+    note: bool = False
+    """True: not checked, but worth reading."""
 
     @property
     def result(self) -> str:
-        """The result as one word: ok, FAIL or skipped."""
+        """The result as one word: ok, FAIL, note or skipped."""
+        if self.note:
+            return "note"
         return "skipped" if self.passed is None else "ok" if self.passed else "FAIL"
 
 

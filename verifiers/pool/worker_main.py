@@ -193,7 +193,8 @@ def _grade(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JS
 def fault_verdict(error: BaseException, name: str) -> dict[str, JSON]:
     """Return a `verifier_error` verdict, as JSON, with the exception's type, message, file and line."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    told = getattr(error, "says_where", False)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames and not told else ""
     hint = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = f". Install {error.name.partition('.')[0]!r} where the verifier runs"
