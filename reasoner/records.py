@@ -86,6 +86,12 @@ class Completion:
             for part in self.segments
         ]
 
+    def cut_in_turn(self, turn_tokens: int | None) -> bool:
+        """Return True if the episode ended because a turn reached `rollout.turn_tokens`."""
+        last = self.segments[-1]
+        of_policy = self.finish_reason is FinishReason.LENGTH and last.origin == "policy"
+        return of_policy and last.end - last.start == turn_tokens
+
     @property
     def replies(self) -> list[Reply]:
         """The environment's replies, in order."""

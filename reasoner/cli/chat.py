@@ -57,6 +57,12 @@ def chat(
         check_model(given.path, "MODEL")
         prepare_process()
         kept = prompt_format(given)
+        if kept.environment is not None:
+            typer.echo(
+                f"note: in its training this model was answered by the environment {kept.environment}, which `chat`"
+                " does not run: what follows is a completion without replies. `reasoner evaluate` plays it.",
+                err=True,
+            )
         sampling = {"temperature": temperature, "max_tokens": max_tokens}
         changed = {name: value for name, value in sampling.items() if value is not None}
         section = kept.prompt if system is None else kept.prompt.model_copy(update={"system": system})

@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from reasoner.config.kept_prompt import PROMPT_FILE
+from reasoner.config.kept_prompt import read_kept_prompt
 from reasoner.config.stage import RunConfig
 from reasoner.observe.explain import explain
 from reasoner.observe.explain.say import print_findings
@@ -34,7 +34,8 @@ def print_closing(run: RunConfig) -> None:
     linked = Path(run.output) / "final"
     model = linked if linked.exists() else last / "final"
     console.print(f"model    {model}")
-    if (model / PROMPT_FILE).is_file():
+    kept = read_kept_prompt(model)
+    if kept is not None and kept.environment is None:  # chat has no environment
         console.print(f"talk     {command} chat {run.output}")
 
 

@@ -103,8 +103,8 @@ def _of_run(given: Given, stage: StageConfig) -> OfRun:
     with loading_told("the tokenizer"):
         from reasoner.data.kept_template import fitting_template, kept_prompt
         from reasoner.model.load import load_tokenizer
-        from reasoner.session.kept_model import recorded_questions
+        from reasoner.session.kept_model import recorded_environment, recorded_questions
     tokenizer, run = load_tokenizer(given.path), stage_of_model(Path(given.path))
     questions = recorded_questions(run, stage, tokenizer) if run else []
-    kept = kept_prompt(stage, tokenizer, questions)
+    kept = kept_prompt(stage, tokenizer, questions, environment=recorded_environment(run) if run else None)
     return OfRun(kept, fitting_template(kept, tokenizer, questions))

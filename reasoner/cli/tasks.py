@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from verifiers import JSON
 
 app = plain_typer(no_args_is_help=True, help="List tasks, show their problems, check their reference answers.")
+Name = Annotated[
+    str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)
+]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")]
 
 
@@ -54,7 +57,9 @@ def task_options(pairs: list[str] | None, *, flag: str = "--option") -> dict[str
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)],
+    name: Annotated[
+        str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)
+    ],
     split: Annotated[str, typer.Option("--split")] = "train",
     count: Annotated[int, typer.Option("--count", "-n", min=1)] = 3,
     option: Options = None,
@@ -80,7 +85,9 @@ def show(
 
 @app.command()
 def validate(
-    name: Annotated[str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)],
+    name: Annotated[
+        str, typer.Argument(help="The task: name, module:Class or file.py[:Class].", autocompletion=complete.tasks)
+    ],
     split: Annotated[list[str] | None, typer.Option("--split", help="Default: every split; repeatable.")] = None,
     option: Options = None,
 ) -> None:

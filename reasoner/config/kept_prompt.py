@@ -32,6 +32,8 @@ class KeptPrompt(Section):
     ending: str = ""
     """Common ending of every user message, including the part from the template."""
     sampling: KeptSampling = KeptSampling()
+    environment: str | None = None
+    """Environment that replied to the model in its training, as recorded; None: none did, or it is not recorded."""
     template_replaced: bool = False
     """True if the tokenizer's chat template in the folder was replaced by one that writes this format, for other
     programs. Then `own_template` is the original, which this package continues to use."""

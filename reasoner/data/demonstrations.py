@@ -20,6 +20,7 @@ from reasoner.data.turns import template_mask, turns_of
 from tasks import BadRow, Message, Problem, UnusableRow
 from tasks.environments.registry import get_environment
 from tasks.inputs.spool import Spool
+from tasks.validate import demonstration_fault
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -62,10 +63,16 @@ def encode_problems(
         where = f"problem {problem.id}"
         if not isinstance(prompt, Prompt):
             bad.append(BadRow(where, str(prompt)))
+        elif fault := demonstration_fault(problem):
+            bad.append(BadRow(where, fault))
         elif not (problem.demonstration or "").strip():
             bad.append(BadRow(where, "its demonstration is empty"))
         else:
-            ids, mask = _demonstrated(problem, tokenizer, section, reply_tokens)
+            try:
+                ids, mask = _demonstrated(problem, tokenizer, section, reply_tokens)
+            except UnusableRow as error:
+                bad.append(BadRow(where, str(error)))
+                continue
             row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=mask)
             if fault := length_fault(row, limit):
                 bad.append(BadRow(where, fault))
@@ -77,7 +84,11 @@ def encode_problems(
 def _demonstrated(
     problem: Problem, tokenizer: PreTrainedTokenizerBase, section: PromptSection, reply_tokens: int
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Token ids and loss mask of a problem's demonstration, with the turns in front of it as a rollout has them."""
+    """Token ids and loss mask of a problem's demonstration, with the turns in front of it as a rollout has them.
+
+    Raises:
+        UnusableRow: a turn ends with the end token where that ends the episode.
+    """
     turns = turns_of(tokenizer, section)
     said = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
     last = turns.completion_ids(said)
@@ -89,9 +100,16 @@ def _demonstrated(
     ids: list[int] = []
     mask: list[bool] = []
     end: int | None = None
-    for turn in problem.demonstration_turns:
+    stop = (*environment.stop, *section.stop)
+    for number, turn in enumerate(problem.demonstration_turns, 1):
         if turn.origin == "policy":
-            end = None if turn.text.endswith(tuple(environment.stop)) else turns.end
+            end = None if turn.text.endswith(stop) else turns.end
+            if not writer.goes_on(ended=end is not None):
+                raise UnusableRow(
+                    f"turn {number} of its demonstration does not end with a stop string of its environment"
+                    f" ({' or '.join(map(repr, stop)) or 'it has none'}): the end token behind it ends the episode"
+                    " where replies are plain text (prompt.reply: inline)"
+                )
             added = turns.plain_ids(turn.text) if end is None else turns.completion_ids(turn.text)
         else:
             added = writer.write(turn.text, end=end).ids

@@ -25,13 +25,20 @@ ENOUGH = 8
 """Minimum number of different prompts from which a common beginning and ending are inferred."""
 
 
-def kept_prompt(stage: StageConfig, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> KeptPrompt:
+def kept_prompt(
+    stage: StageConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    *,
+    environment: str | None = None,
+) -> KeptPrompt:
     """Return the prompt format of a stage's model.
 
     Args:
         stage: the stage's prompt and sampling settings.
         tokenizer: with the chat template that the stage used.
         questions: text prompts of the run's problems, before the section's template was applied.
+        environment: that replied to the model.
     """
     prompt = stage.prompt.model_copy(update={"chat": "always" if uses_chat(tokenizer, stage.prompt) else "never"})
     opening, ending = common_form(questions)
@@ -42,6 +49,7 @@ def kept_prompt(stage: StageConfig, tokenizer: PreTrainedTokenizerBase, question
         prompt=prompt,
         opening=before + opening,
         ending=ending + after,
+        environment=environment,
         sampling=KeptSampling(temperature=stage.eval.temperature, top_p=stage.eval.top_p, max_tokens=stage.eval_tokens),
     )
 

@@ -81,6 +81,10 @@ GLOSSARY: Mapping[str, Entry] = {
     "turns/limit": Entry(
         "share of episodes that ended at rollout.max_turns", "below 0.1, except for games that are lost there"
     ),
+    "turns/cut": Entry(
+        "share of episodes that a turn ended at rollout.turn_tokens, without a reply (part of completion/truncated)",
+        "below 0.1",
+    ),
     "calls/mean, calls/share": Entry(
         "tool calls of an episode; share of episodes with one", "does not fall to 0 where the tool is needed"
     ),

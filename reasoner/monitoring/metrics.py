@@ -18,8 +18,11 @@ from reasoner.records import FinishReason, Rollout, RolloutGroup
 from verifiers import Outcome, all_right, all_wrong
 
 
-def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Compute metrics of rewards, signal, outcomes and lengths from a step's rollouts, before any filter."""
+def rollout_metrics(groups: Sequence[RolloutGroup], *, turn_tokens: int | None = None) -> dict[str, float]:
+    """Compute metrics of rewards, signal, outcomes and lengths from a step's rollouts, before any filter.
+
+    `turn_tokens` is `rollout.turn_tokens`.
+    """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     lengths = [rollout.completion.policy_tokens for rollout in rollouts]
@@ -37,10 +40,10 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
     }
     metrics |= _pass_rate(rollouts) | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
-    return metrics | turn_metrics(rollouts)
+    return metrics | turn_metrics(rollouts, turn_tokens)
 
 
-def turn_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+def turn_metrics(rollouts: Sequence[Rollout], turn_tokens: int | None) -> dict[str, float]:
     """Turns, calls and replies of the rollouts with an environment; empty without any."""
     played = [rollout.completion for rollout in rollouts if rollout.problem.environment is not None]
     if not played:
@@ -53,6 +56,7 @@ def turn_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return {
         "turns/mean": statistics.fmean(turns),
         "turns/limit": sum(c.finish_reason is FinishReason.TURNS for c in played) / len(played),
+        "turns/cut": sum(c.cut_in_turn(turn_tokens) for c in played) / len(played),
         "calls/mean": calls / len(played),
         "calls/share": sum(any(reply.calls for reply in c.replies) for c in played) / len(played),
         "calls/error": sum(reply.errors for reply in replies) / max(1, calls),

@@ -32,11 +32,17 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
         cause = f"{wrong:.0%} of the groups are all wrong"
         if no_answer > 0:
             cause += f", {no_answer:.0%} of the rollouts give no answer that the verifier can find"
+        cut = metrics.get("turns/cut", 0.0)
+        truncated -= cut
         if truncated > 0:
             cause += f", {truncated:.0%} stop at rollout.max_tokens"
+        if cut > 0:
+            cause += f", {cut:.0%} in a turn that reaches rollout.turn_tokens"
         advice = ["start from a model that solves some of it (an sft stage, an instruct model)", "use easier problems"]
         if truncated > 0.2:
             advice.insert(0, "raise rollout.max_tokens")
+        if cut > 0.2:
+            advice.insert(0, "teach the policy to end its turns with a stop string, or raise rollout.turn_tokens")
         if no_answer > 0.2:
             advice.insert(0, "say in prompt.system or prompt.template how the answer must be written")
         advice.append("raise rollout.group_size")

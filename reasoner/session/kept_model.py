@@ -61,7 +61,7 @@ def write_companions(
     if METHODS[stage.method].policy != "reward":
         rows = _newest_rows(run / "eval_rollouts.jsonl")
         questions = recorded_questions(run, stage, tokenizer)
-        kept, fits = _write_format(folder, tokenizer, stage, questions)
+        kept, fits = _write_format(folder, tokenizer, stage, questions, recorded_environment(run))
         example = _example(rows, questions) if with_example else None
     config = json.loads((folder / "config.json").read_text())
     card = Card(
@@ -84,6 +84,13 @@ def recorded_questions(run: Path, stage: StageConfig, tokenizer: PreTrainedToken
     rows = [row for name in ("eval_rollouts.jsonl", "rollouts.jsonl") for row in _newest_rows(run / name)]
     asked = {_question(row): row["prompt_ids"] for row in rows}
     return text_prompts(list(asked.items())[:MOST_QUESTIONS], tokenizer, stage.prompt)
+
+
+def recorded_environment(run: Path) -> str | None:
+    """Return the environment of a recorded rollout, without the folders of this machine; None if none has one."""
+    rows = (row for name in ("eval_rollouts.jsonl", "rollouts.jsonl") for row in _newest_rows(run / name))
+    names = (Path(row["environment"]).name for row in rows if row.get("environment"))
+    return next(names, None)
 
 
 def write_companions_of(folder: Path, *, source: Path, run: Path) -> None:
@@ -134,14 +141,14 @@ def _estimates(row: Row) -> dict[str, Estimate]:
 
 
 def _write_format(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, stage: StageConfig, questions: list[str]
+    folder: Path, tokenizer: PreTrainedTokenizerBase, stage: StageConfig, questions: list[str], environment: str | None
 ) -> tuple[KeptPrompt, bool]:
     """Write prompt.json, chat template and generation config.
 
     Returns:
         The prompt format, and True if the folder's chat template gives the prompts of training.
     """
-    kept = kept_prompt(stage, tokenizer, questions)
+    kept = kept_prompt(stage, tokenizer, questions, environment=environment)
     template = fitting_template(kept, tokenizer, questions)
     own = tokenizer.chat_template
     fits = template is not None or (isinstance(own, str) and gives_prompts(own, kept, tokenizer, questions))

@@ -83,7 +83,9 @@ class StepRecord:
         session = self._session
         session.step = self.step
         judging = judge_metrics(self.groups, self._judged, usage_of(session.pool.made_here))
-        found = {**metrics, **(rollout_metrics(self.groups) if self.groups else {}), **judging, **self.measurements()}
+        cap = session.config.rollout.turn_tokens
+        sampled = rollout_metrics(self.groups, turn_tokens=cap) if self.groups else {}
+        found = {**metrics, **sampled, **judging, **self.measurements()}
         session.run.log(self.step, found)
         if shown:
             session.display.step(self.step, found)

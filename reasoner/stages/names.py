@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +28,16 @@ from reasoner.stages.references import stage_of
 from reasoner.storage.files import RunError
 from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
 from tasks.environments.registry import get_environment
+from tasks import Problem
 from tasks.inputs import is_local
-from tasks.registry import get_task
+from tasks.registry import BUILTIN, get_task
+from tasks.validate import check_environments, demonstration_fault
 from verifiers import get_verifier
 from verifiers.suggest import did_you_mean
+
+
+LOOKED_AT = 64
+"""Problems of a task of one's own that are looked at before a run (our choice)."""
 
 
 def check_run_names(config: RunConfig, *, resume: bool) -> None:
@@ -145,12 +152,19 @@ def _check_scorers(stage: StageConfig, coming: Path | None) -> None:
 
 def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
     """Check tasks, verifiers, options, files and columns; arguments and errors as in `check_names`."""
+    method = METHODS[stage.method]
     for section in stage.task:
-        get_task(section.name, **section.options)
+        task = get_task(section.name, **section.options)
         if section.environment is not None:
             get_environment(section.environment.name, **section.environment.options)
         if section.verifier is not None:
             get_verifier(section.verifier.name, **section.verifier.options)
+        own = section.name not in BUILTIN and not (coming and str(coming) in json.dumps(section.options))
+        if own and "path" not in inspect.signature(type(task)).parameters:
+            first = [*with_verifiers(first_problems(section, section.train_split, most=LOOKED_AT), section)]
+            check_environments(first)
+            if method.learns_from == "demonstrations" and not stage.sft.data:
+                _check_first_demonstrations(first, section.name)
         if _is_here(section.options.get("path"), coming):
             rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
             read = first_problems(section, section.train_split)
@@ -160,6 +174,13 @@ def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
     given = stage.rollout.difficulty_from
     if given is not None and not _is_coming(given, coming):
         Difficulty(decay=1.0).import_rollouts(Path(given))
+
+
+def _check_first_demonstrations(problems: Sequence[Problem], name: str) -> None:
+    """Raise ConfigError if the turns of a demonstration are no episode."""
+    for problem in problems:
+        if fault := demonstration_fault(problem):
+            raise ConfigError("bad-value", f"task {name}: problem {problem.id}: {fault}.")
 
 
 def _is_here(path: object, coming: Path | None) -> bool:

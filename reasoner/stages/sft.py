@@ -7,6 +7,7 @@ import itertools
 import math
 from array import array
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import torch
 
@@ -26,7 +27,14 @@ from reasoner.rollout.round import training_params
 from reasoner.session.session import Session
 from reasoner.stages.supervised import Lesson, Validation, supervise
 from tasks import BadRow
+from tasks.environments.asked import ASKED, Choice, asked_options, asked_row, reply_in
+from tasks.environments.registry import get_environment
 from tasks.inputs.spool import Joined, Picked
+from tasks.validate import demonstration_fault, reply_fault, reply_places
+from verifiers import Verdict
+
+LOOKED_AT = 16
+"""Demonstrations whose replies are compared with the environment's before sft begins (our choice)."""
 
 
 def sft(session: Session) -> None:
@@ -82,6 +90,7 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
         bad, rows = list(found.bad), found.rows[: section.demonstrations]
     else:
         learned, problems = split_problems(session)
+        check_replies(session, learned)
         found = encode_problems(
             learned, policy.tokenizer, config.prompt, limit=limit, reply_tokens=config.rollout.reply_tokens
         )
@@ -163,7 +172,9 @@ def split_problems(session: Session) -> tuple[Sequence[Problem], Sequence[Proble
     with_demo = array("Q", (place for place, problem in enumerate(problems) if problem.demonstration))
     if not with_demo:
         names = ", ".join(task.name for task in session.config.task)
-        raise ConfigError("bad-value", f"task {names}: sft needs demonstrations; its problems have none.")
+        faults = (f"problem {one.id}: {fault}" for one in problems if (fault := demonstration_fault(one)))
+        why = next(faults, "its problems have none")
+        raise ConfigError("bad-value", f"task {names}: sft needs demonstrations; {why}.")
     count = section.demonstrations or len(with_demo)
     learned = Picked(problems, with_demo[:count])
     if section.until_accuracy is None:
@@ -177,6 +188,41 @@ def split_problems(session: Session) -> tuple[Sequence[Problem], Sequence[Proble
             " sft.until_accuracy.",
         )
     return learned, held_back
+
+
+def check_replies(session: Session, problems: Sequence[Problem]) -> None:
+    """Ask the environments, in the grading pool, for the replies of the first LOOKED_AT demonstrations with turns.
+
+    Environments that use a seed are not asked: another seed gives another reply.
+
+    Raises:
+        ConfigError: a reply differs from the demonstration's, or cannot be made.
+    """
+    with_turns = (problem for problem in problems if problem.demonstration_turns and problem.environment)
+    asked: list[tuple[Problem, int, str, Future[Verdict]]] = []
+    for problem in itertools.islice(with_turns, LOOKED_AT):
+        choice = Choice(str(problem.environment), problem.environment_options)
+        if demonstration_fault(problem) or get_environment(choice.name, **choice.options).uses_seed:
+            continue
+        for episode, shown in reply_places(problem):
+            row = asked_row(episode, uses_seed=False)
+            future = session.pool.submit(ASKED, asked_options(choice), row)
+            asked.append((problem, len(episode.turns), shown, future))
+    for problem, place, shown, future in asked:
+        verdict = future.result()
+        reply = reply_in(verdict) if verdict.graded else None
+        fault = reply_fault(None if reply is None else reply.text, shown, place)
+        if not verdict.graded:
+            fault = f"its environment cannot reply to turn {place} of its demonstration: {verdict.reason}"
+        if fault:
+            raise ConfigError(
+                "bad-value",
+                f"problem {problem.id}: {fault}. A demonstration must show what the environment replies;"
+                " `reasoner tasks validate TASK` checks all of them.",
+            )
+    if asked:
+        count = len({problem.id for problem, *_ in asked})
+        _note(session, [f"{len(asked)} replies in {count} demonstrations are those that the environment gives"])
 
 
 def validation_problems(session: Session) -> Sequence[Problem]:

@@ -119,6 +119,13 @@ class Row:
         """True if the completion reached the token limit."""
         return self.finish_reason == "length"
 
+    def cut_in_turn(self, turn_tokens: int | None) -> bool:
+        """True if the episode ended because a turn reached `rollout.turn_tokens`."""
+        last: dict[str, Any] = self.turns[-1] if self.turns else {}
+        if not self.truncated or last.get("origin", "policy") != "policy":
+            return False
+        return (last["end"] - last["start"] if last else self.tokens) == turn_tokens
+
     @property
     def mark(self) -> float | None:
         """Correctness of the answer, without other parts of the reward: see `verifiers.mark_of`."""

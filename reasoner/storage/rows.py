@@ -35,6 +35,7 @@ def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
             **completion_row(rollout.completion),
             "reference": problem.reference,
             "info": dict(problem.info),
+            "environment": problem.environment,
             "verifier": problem.verifier,
             "verifier_options": dict(problem.verifier_options),
             "verdict": rollout.verdict.to_json(),

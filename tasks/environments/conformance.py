@@ -184,7 +184,9 @@ class _Kit:
                 return Finding(check, False, f"{name}: {self._answered[name].reason[:200]}. {REPLY}")
         bad = [(name, verdict.reason) for name, verdict in self._answered.items() if not verdict.graded]
         if bad:
-            return Finding(check, False, f"{len(bad)} of {len(HOSTILE)}, such as {bad[0][0]}: {bad[0][1][:200]}. {REPLY}")
+            return Finding(
+                check, False, f"{len(bad)} of {len(HOSTILE)}, such as {bad[0][0]}: {bad[0][1][:200]}. {REPLY}"
+            )
         return Finding(check, True, f"{len(HOSTILE)} turns")
 
     def repeats(self) -> Finding:

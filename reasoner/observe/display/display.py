@@ -118,7 +118,9 @@ class Display:
         ]
         parts = [part for part in parts if part]
         if metrics["completion/truncated"] > 0:
-            parts.append(f"truncated {percent(metrics['completion/truncated'])}")
+            cut = metrics.get("turns/cut", 0.0)
+            cause = f" ({percent(cut)} at turn_tokens)" if cut else ""
+            parts.append(f"truncated {percent(metrics['completion/truncated'])}{cause}")
         if metrics["grading/ungraded"] > 0:
             parts.append(f"ungraded {percent(metrics['grading/ungraded'])}")
         if "policy/entropy" in metrics:

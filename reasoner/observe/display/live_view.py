@@ -117,7 +117,8 @@ def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, s
     )
     yield (
         "length",
-        f"{get('completion/length_mean'):.0f} tokens, {get('completion/truncated'):.1%} truncated",
+        f"{get('completion/length_mean'):.0f} tokens, {get('completion/truncated'):.1%} truncated"
+        + (f" ({get('turns/cut'):.1%} at turn_tokens)" if last.get("turns/cut") else ""),
         "completion/length_mean",
     )
     if "policy/entropy" in last:

@@ -267,9 +267,10 @@ def _reasons(rows: list[Row]) -> str:
 
 def _truncated(history: History) -> Iterator[Finding]:
     """Yield a finding on completions that end at the token limit, with what a longer limit would gain."""
-    rows = history.graded
+    cap = history.config.rollout.turn_tokens if history.series("turns/mean").size else None
+    rows = [row for row in history.graded if not row.cut_in_turn(cap)]  # those have a rule of their own
     cut = [row for row in rows if row.truncated]
-    share = len(cut) / len(rows) if rows else 0.0
+    share = len(cut) / len(history.graded) if rows else 0.0
     if share < TRUNCATED or wilson_interval(len(cut), len(rows)).low < TRUNCATED / 2:
         return
     limit = history.config.rollout.max_tokens
@@ -298,6 +299,9 @@ def _truncated(history: History) -> Iterator[Finding]:
             f"but {percent(rambling)} of the truncated ones repeat themselves or have already given their answer: for"
             " those a longer limit changes nothing"
         )
+    replied = _reply_share(cut)
+    if replied > 0.3:
+        evidence.append(f"{percent(replied)} of their tokens are replies of the environment")
     yield Finding(
         code="truncated",
         level=Level.NOTE if falls or harmless else Level.WARNING,
@@ -308,6 +312,8 @@ def _truncated(history: History) -> Iterator[Finding]:
         change="teach the model to stop (an sft stage whose demonstrations end), name what ends a turn"
         " (prompt.end_tokens), or fix the chat template."
         if rambling > 0.5
+        else f"raise rollout.max_tokens (to {2 * limit}, then check again), or make the replies shorter."
+        if replied > 0.3
         else f"raise rollout.max_tokens (to {2 * limit}, then check again), or ask for shorter answers.",
         rollouts=places(cut),
         explains=frozenset()
@@ -316,6 +322,12 @@ def _truncated(history: History) -> Iterator[Finding]:
             {"all-wrong", "no-answer", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed"}
         ),
     )
+
+
+def _reply_share(rows: list[Row]) -> float:
+    """Return the share of the rows' tokens that an environment wrote."""
+    written = sum(len(row.token_ids) - row.tokens for row in rows if row.turns)
+    return written / max(1, sum(len(row.token_ids) for row in rows))
 
 
 def rambles(rows: list[Row]) -> float:

@@ -36,6 +36,7 @@ def turn_rules(history: History) -> Iterator[Finding]:
     yield from _unread(history)
     yield from _unused(history)
     yield from _unshown(history)
+    yield from _cut_turns(history)
     yield from _limits(history)
     yield from _cut(history)
     yield from _slow(history)
@@ -160,18 +161,22 @@ def _marks(history: History) -> set[str]:
 
 
 def _unshown(history: History) -> Iterator[Finding]:
-    """Episodes that the policy ended with its call, so that it never saw the reply."""
+    """Episodes that the policy ended with its turn (a call, a move), so that it never saw the reply."""
     rows = [row for row in history.rows if row.turns and row.finish_reason == "stop" and _is_unshown(row.turns[-1])]
     share = len(rows) / max(1, len(history.rows))
     if share < OFTEN:
         return
+    turn = "call" if any((row.turns or [{}])[-1].get("calls") for row in rows) else "turn"
     yield Finding(
         code="replies-not-shown",
         level=Level.WARNING,
         cost=share,
-        title=f"{percent(share)} of the episodes end with a call whose reply the policy never saw: it wrote the end"
-        " token behind the call",
-        change="train on demonstrations in which the policy goes on behind a reply, or write replies as chat messages"
+        title=f"{percent(share)} of the episodes end with a {turn} whose reply the policy never saw: it wrote the end"
+        f" token behind the {turn}",
+        change="let each turn of the demonstrations end with a stop string of the environment (`reasoner tasks validate"
+        " TASK` lists those that do not), or write replies as chat messages, which follow an end token."
+        if turn == "turn"
+        else "train on demonstrations in which the policy goes on behind a reply, or write replies as chat messages"
         " (prompt.reply=tool), which follow an end token.",
         rollouts=places(rows),
         explains=frozenset({"no-progress", "all-wrong"}),
@@ -179,12 +184,16 @@ def _unshown(history: History) -> Iterator[Finding]:
 
 
 def _is_unshown(turn: Mapping[str, JSON]) -> bool:
-    return turn.get("origin") == "environment" and bool(turn.get("calls")) and not turn.get("done")
+    return turn.get("origin") == "environment" and not turn.get("done")
 
 
 def _unused(history: History) -> Iterator[Finding]:
-    """Calls that are never made, and calls that were made and stop."""
+    """Calls that are never made, and calls that were made and stop; a game whose replies count no calls has none."""
     share = history.series("calls/share")
+    whole = [row for row in history.rows if not row.truncated]
+    replied = [row for row in whole if any(turn.get("origin") == "environment" for turn in row.turns or ())]
+    if share.max() < 0.02 and (not whole or len(replied) > 0.02 * len(whole)):
+        return
     third = max(1, len(share) // 3)
     early, late = float(share[:third].mean()), float(share[-third:].mean())
     if share.max() < 0.02:
@@ -207,6 +216,26 @@ def _unused(history: History) -> Iterator[Finding]:
             change="take problems that cannot be solved without the tool, check that its replies are right, or lower"
             " the learning rate.",
         )
+
+
+def _cut_turns(history: History) -> Iterator[Finding]:
+    """Episodes that end in a turn of `rollout.turn_tokens`."""
+    cap = history.config.rollout.turn_tokens
+    rows = [row for row in history.graded if row.cut_in_turn(cap)]
+    share = len(rows) / max(1, len(history.graded))
+    if share < OFTEN:
+        return
+    yield Finding(
+        code="turn-tokens",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the episodes end in a turn that reaches rollout.turn_tokens={cap} and gets no reply",
+        evidence=(f"such as {(rows[0].answer_text or rows[0].completion)[-40:]!r}",),
+        change="teach the policy to end its turns with a stop string (more steps of sft, demonstrations whose turns end"
+        " with one), or raise rollout.turn_tokens if a good turn needs more. rollout.max_tokens changes nothing here.",
+        rollouts=places(rows),
+        explains=frozenset({"all-wrong", "no-answer", "no-progress"}),
+    )
 
 
 def _limits(history: History) -> Iterator[Finding]:
