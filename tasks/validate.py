@@ -130,9 +130,8 @@ def demonstration_fault(problem: Problem) -> str | None:
     for number, turn in enumerate(turns, 1):
         if turn.origin != ("policy" if number % 2 else "environment"):
             return (
-                f"turn {number} of its demonstration is of the {turn.origin}, as the one before it: turns must alternate"
-                if number > 1
-                else "turn 1 of its demonstration must be of the policy"
+                f"turn {number} of its demonstration is of the {turn.origin}: turns of the policy and replies of the"
+                " environment must alternate, beginning with the policy"
             )
     if len(turns) % 2:
         return (
@@ -178,7 +177,7 @@ def reply_fault(said: str | None, shown: str, place: int) -> str | None:
 def stop_note(problem: Problem) -> str | None:
     """Return a remark on a turn of a demonstration that ends otherwise than one in a rollout, or None.
 
-    Where replies are plain text, the policy's end token ends the episode; a stop string must end each turn but the last.
+    Where replies are plain text, the policy's end token ends the episode: a stop string must end each turn.
     """
     if problem.environment is None or problem.demonstration is None or not problem.demonstration_turns:
         return None
@@ -261,7 +260,7 @@ MOST_SHOWN = 20
 
 
 def grouped(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the first of all lines `ID: REASON` whose reasons differ in numbers and quoted texts only, and their number.
+    """Yield the first of all lines `ID: REASON` whose reasons differ only in numbers and quoted texts, and how many.
 
     Example:
         >>> [*grouped(["a/1: got 7", "a/2: got 8", "a/3: no text"])]

@@ -108,7 +108,6 @@ def verifier(name: str, *, examples: Sequence[Example] = ()) -> Callable[[Regist
         >>> get_verifier("shout").verify(completion="HI", reference=None).reward
         1.0
     """
-
     if not isinstance(cast("object", name), str):
         raise UnknownVerifier('@verifier needs a name in parentheses, such as @verifier("shout").')
 

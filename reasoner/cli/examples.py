@@ -57,11 +57,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "environments check": (
         "reasoner environments check python -o state=none",
-        "reasoner environments check hangman.py --reference plane",
+        "reasoner environments check hangman.py",
     ),
     "environments play": (
         "reasoner environments play guess --reference 40",
-        "reasoner environments play hangman.py --reference plane",
+        "reasoner environments play hangman.py --reference 21",
     ),
     "suites": ("reasoner suites", "reasoner suites gpqa"),
     "tasks": ("reasoner tasks list", "reasoner tasks show arithmetic"),

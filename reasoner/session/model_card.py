@@ -214,8 +214,8 @@ def _use(card: Card, kept: KeptPrompt) -> str:
     if kept.environment is not None:
         return (
             f"## Use\n\nIn training the environment {in_line(kept.environment)} replied to each turn of"
-            f" the model; a program that samples one completion gets no replies. `reasoner evaluate {MODEL}` plays whole"
-            " episodes.\n"
+            f" the model; a program that samples one completion gets no replies. `reasoner evaluate {MODEL}` plays"
+            " whole episodes.\n"
         )
     sampling, lines = kept.sampling, list(_commands(card, kept))
     sampled = f"; without the temperature setting it samples at temperature {sampling.temperature:g}"

@@ -27,14 +27,13 @@ from reasoner.stages.principles import load_principles
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import RunError
 from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
-from tasks.environments.registry import get_environment
 from tasks import Problem
+from tasks.environments.registry import get_environment
 from tasks.inputs import is_local
 from tasks.registry import BUILTIN, get_task
 from tasks.validate import check_environments, demonstration_fault
 from verifiers import get_verifier
 from verifiers.suggest import did_you_mean
-
 
 LOOKED_AT = 64
 """Problems of a task of one's own that are looked at before a run (our choice)."""

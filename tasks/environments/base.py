@@ -170,7 +170,6 @@ def environment(
         >>> parrot.__environment__().reply(Episode(turns=[Turn("policy", "a")])).text
         'a'
     """
-
     if not isinstance(cast("object", name), str):
         raise TaskError('@environment needs a name in parentheses, such as @environment("hangman", max_turns=6).')
 

@@ -229,7 +229,7 @@ def _cut_turns(history: History) -> Iterator[Finding]:
         code="turn-tokens",
         level=Level.WARNING,
         cost=share,
-        title=f"{percent(share)} of the episodes end in a turn that reaches rollout.turn_tokens={cap} and gets no reply",
+        title=f"{percent(share)} of the episodes end in a turn that reaches rollout.turn_tokens={cap}, without a reply",
         evidence=(f"such as {(rows[0].answer_text or rows[0].completion)[-40:]!r}",),
         change="teach the policy to end its turns with a stop string (more steps of sft, demonstrations whose turns end"
         " with one), or raise rollout.turn_tokens if a good turn needs more. rollout.max_tokens changes nothing here.",

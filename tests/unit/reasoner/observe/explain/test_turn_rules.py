@@ -149,6 +149,37 @@ def test_the_marks_of_a_call_are_those_of_the_config() -> None:
     assert ["calls-not-read" in found for found in codes] == [False, True]
 
 
+def game(*, ending: str, seed: int = 0) -> Made:
+    """A run of a game whose replies count no calls; half of its episodes end as `ending` says."""
+
+    def change(row: dict, rng: np.random.Generator) -> None:
+        ids = row["token_ids"]
+        first = {"origin": "policy", "start": 0, "end": 3, "text": "23\n"}
+        reply = {"origin": "environment", "start": 3, "end": 6, "text": "no\n", "score": 0.0, "done": False, "calls": 0}
+        last = {"origin": "policy", "start": 6, "end": 14, "text": "22413443"}
+        row["turns"] = [first, reply, last]
+        if rng.random() < 0.5 and ending == "turn_tokens":
+            row["finish_reason"], row["tokens"], row["token_ids"] = "length", 11, (ids * 14)[:14]
+        elif rng.random() < 0.5 and ending == "end token":
+            row["turns"] = [first, reply | {"end": 3}]
+
+    made = make_records(change=change, seed=seed)
+    for figures in made.metrics:
+        zero = ("turns/limit", "calls/mean", "calls/share", "calls/error", "reply/cut", "environment/faults")
+        figures |= {"turns/mean": 2.0, **dict.fromkeys(zero, 0.0)}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [("turn_tokens", "turn-tokens"), ("end token", "turn-ends-episode"), ("done", None)]
+)
+def test_the_ends_of_a_game_are_told_apart(ending: str, code: str | None) -> None:
+    history = make_history(game(ending=ending))
+    history.config.rollout.turn_tokens = 8
+    codes = {finding.code for finding in findings(history)}
+    assert codes & {"turn-tokens", "turn-ends-episode", "truncated", "no-calls"} == ({code} if code else set())
+
+
 def test_lost_games_are_no_warning() -> None:
     found = {finding.code: finding.level for finding in findings(make_history(played(limit=0.5, score=True)))}
     assert found["turn-limit"] is Level.NOTE
