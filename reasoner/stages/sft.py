@@ -32,6 +32,7 @@ from tasks.environments.registry import get_environment
 from tasks.inputs.spool import Joined, Picked
 from tasks.validate import demonstration_fault, reply_fault, reply_places
 from verifiers import Verdict
+from verifiers.pool import GradingPool
 
 LOOKED_AT = 16
 """Demonstrations whose replies are compared with the environment's before sft begins (our choice)."""
@@ -90,7 +91,7 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
         bad, rows = list(found.bad), found.rows[: section.demonstrations]
     else:
         learned, problems = split_problems(session)
-        check_replies(session, learned)
+        _note(session, check_replies(learned, session.pool))
         found = encode_problems(
             learned, policy.tokenizer, config.prompt, limit=limit, reply_tokens=config.rollout.reply_tokens
         )
@@ -190,11 +191,13 @@ def split_problems(session: Session) -> tuple[Sequence[Problem], Sequence[Proble
     return learned, held_back
 
 
-def check_replies(session: Session, problems: Sequence[Problem]) -> None:
+def check_replies(problems: Sequence[Problem], pool: GradingPool) -> list[str]:
     """Ask the environments, in the grading pool, for the replies of the first LOOKED_AT demonstrations with turns.
 
     Environments that use a seed are not asked: another seed gives another reply.
 
+    Returns:
+        A sentence for a person; none if nothing was asked.
     Raises:
         ConfigError: a reply differs from the demonstration's, or cannot be made.
     """
@@ -206,7 +209,7 @@ def check_replies(session: Session, problems: Sequence[Problem]) -> None:
             continue
         for episode, shown in reply_places(problem):
             row = asked_row(episode, uses_seed=False)
-            future = session.pool.submit(ASKED, asked_options(choice), row)
+            future = pool.submit(ASKED, asked_options(choice), row)
             asked.append((problem, len(episode.turns), shown, future))
     for problem, place, shown, future in asked:
         verdict = future.result()
@@ -220,9 +223,8 @@ def check_replies(session: Session, problems: Sequence[Problem]) -> None:
                 f"problem {problem.id}: {fault}. A demonstration must show what the environment replies;"
                 " `reasoner tasks validate TASK` checks all of them.",
             )
-    if asked:
-        count = len({problem.id for problem, *_ in asked})
-        _note(session, [f"{len(asked)} replies in {count} demonstrations are those that the environment gives"])
+    count = len({problem.id for problem, *_ in asked})
+    return [f"{len(asked)} replies in {count} demonstrations are those that the environment gives"] if asked else []
 
 
 def validation_problems(session: Session) -> Sequence[Problem]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from reasoner.cli.closing import figure, print_closing
+from reasoner.config.kept_prompt import KeptPrompt, write_kept_prompt
 from reasoner.config.load import resolve
 from reasoner.config.stage import RunConfig
+from reasoner.session.kept_model import recorded_environment
 from tests.unit.reasoner.runs import make_records, write_run
 
 
@@ -64,6 +66,22 @@ def test_one_stage_says_what_changed_and_where_everything_lies(
         f"report   reasoner report {folder}",
         f"model    {folder}/final",
     ]
+
+
+@pytest.mark.parametrize(("environment", "talks"), [(None, 1), ("guess", 0)])
+def test_a_model_is_offered_to_talk_to_where_no_environment_answered_it(
+    environment: str | None, talks: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path, stages=["grpo"])
+    folder = finish(tmp_path, {}, {})
+    if environment is not None:
+        (folder / "rollouts.jsonl").write_text(json.dumps({"environment": f"/games/{environment}"}) + "\n")
+    (folder / "final").mkdir()
+    found = recorded_environment(folder) if environment else None
+    assert found == environment
+    write_kept_prompt(folder / "final", KeptPrompt(environment=found))
+    finish(tmp_path, {}, {})
+    assert sum(line.startswith("talk ") for line in printed(run, capsys)) == talks
 
 
 def test_a_loss_that_crosses_1_is_no_percentage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,19 @@ FAULT: Row = (Outcome.VERIFIER_ERROR, None, 3)
 NO_GOLD: Row = (Outcome.BAD_REFERENCE, None, 5)
 
 
+def test_episodes_that_a_turn_ended_are_counted_apart() -> None:
+    made = group(CUT, CUT, RIGHT)
+    played = replace(made.problem, environment="guess")
+    ends = (Segment(start=0, end=10, origin="policy"), Segment(start=2, end=10, origin="policy"))
+    rollouts = [
+        replace(one, problem=played, completion=replace(one.completion, segments=(end,)))
+        for one, end in zip(made.rollouts, (*ends, made.rollouts[2].completion.segments[0]), strict=True)
+    ]
+    found = rollout_metrics([RolloutGroup(problem=played, rollouts=tuple(rollouts))], turn_tokens=8)
+    assert (found["turns/cut"], found["completion/truncated"]) == (1 / 3, 2 / 3)
+    assert "turns/cut" not in rollout_metrics([made], turn_tokens=8)
+
+
 def test_rewards_outcomes_and_lengths() -> None:
     found = rollout_metrics([group(RIGHT, WRONG, CUT), group(HALF, FAULT, NO_GOLD)])
     rewards = [1.0, 0.0, 0.0, 0.5]

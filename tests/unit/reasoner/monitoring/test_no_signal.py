@@ -51,8 +51,14 @@ def test_equal_rewards_that_are_neither_right_nor_wrong_are_no_sign_of_hard_prob
                 MODEL,
             ],
         ),
+        (
+            {"groups/all_wrong": 1.0, "completion/truncated": 0.7, "turns/cut": 0.6},
+            "100% of the groups are all wrong, 10% stop at rollout.max_tokens, 60% in a turn that reaches"
+            " rollout.turn_tokens",
+            ["teach the policy to end its turns with a stop string, or raise rollout.turn_tokens", MODEL],
+        ),
     ],
-    ids=["nothing known", "as many right as wrong", "some of each", "cut off", "cut off and no answer"],
+    ids=["nothing known", "as many right as wrong", "some of each", "cut off", "cut off and no answer", "long turns"],
 )
 def test_all_wrong_names_its_causes_and_the_nearest_remedy_first(
     metrics: dict[str, float], cause: str, tries: list[str]

@@ -26,6 +26,7 @@ from reasoner.records import FinishReason, Request, RolloutGroup, SamplingParams
 from reasoner.rollout import turns as played
 from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
+from reasoner.stages.sft import check_replies
 from tasks import Problem, TaskError, Turn
 from tasks.environments import Reply, get_environment
 from tests.unit.reasoner.rollout.mirrors import Mirror
@@ -383,6 +384,26 @@ def test_a_demonstration_has_the_ids_and_the_mask_of_a_rollout_with_the_same_tur
     assert tokenizer.decode(list(row.completion_ids)) == "<4812*9307>44785284\n44785284<|im_end|>"
     assert list(row.loss_mask) == [True] * 11 + [False] * 9 + [True] * 9
     assert torch.tensor(row.loss_mask).sum() == 20
+
+
+def test_demonstrations_that_no_rollout_can_show_are_left_out_with_the_reason(pool: GradingPool) -> None:
+    turns = (Turn("policy", "3\n"), Turn("environment", "higher\n"))
+    good = Problem(
+        id="p", prompt="g\n", reference="7", verifier="outcome", environment="guess", demonstration="7\n",
+        demonstration_turns=turns,
+    )  # fmt: skip
+    unended = replace(good, demonstration_turns=(Turn("policy", "3"), turns[1]))
+    double = replace(good, demonstration_turns=(*turns, turns[0]))
+    found = encode_problems([good, unended, double], byte_tokenizer(), PLAIN, limit=200)
+    assert len(found.rows) == 1
+    assert (
+        "turn 1 of its demonstration does not end with a stop string of its environment ('\\n')" in found.bad[0].reason
+    )
+    assert "turn 3 of its demonstration has no reply" in found.bad[1].reason
+    assert check_replies([good] * 20, pool) == ["16 replies in 1 demonstrations are those that the environment gives"]
+    other = replace(good, demonstration_turns=(turns[0], Turn("environment", "9 9\n")))
+    with pytest.raises(ConfigError, match=r"problem p: the environment replies 'higher\\n' to turn 1 .*has '9 9\\n'"):
+        check_replies([good, other], pool)
 
 
 def test_turns_are_written_to_the_records_and_read_again(engine: HfEngine, pool: GradingPool, tmp_path: Path) -> None:

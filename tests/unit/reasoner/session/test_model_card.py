@@ -37,6 +37,13 @@ def card(**changes: Any) -> Card:
     )
 
 
+def test_a_model_that_an_environment_answered_is_not_offered_to_chat_with() -> None:
+    kept = KeptPrompt(environment="hi_lo.py:play")
+    text = card_text(card(kept=kept))
+    assert "the environment `hi_lo.py:play` replied to each turn" in text
+    assert "reasoner chat" not in text
+
+
 def front_matter(text: str) -> dict[str, Any]:
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     assert found

@@ -16,6 +16,7 @@ from reasoner.errors import ReasonerError
 from reasoner.model.paths import ModelError
 from reasoner.stages.checks import check_stage
 from tasks.base import TaskError
+from tasks.environments.scaffold import new_file
 from verifiers.errors import VerifierError
 
 SMALL = {"from_scratch": {"hidden_size": 16, "layers": 1, "heads": 2, "max_positions": 64}}
@@ -174,6 +175,29 @@ def test_a_stage_that_cannot_run_is_refused(
 ) -> None:
     with pytest.raises(kind, match=says):
         check_stage(stage_of(changes), coming=None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("", "", None),
+        ('f"{__file__}:play"', '"nonesuch"', "no environment named 'nonesuch'"),
+        ("demonstration=turns[-1].text if turns else None", "demonstration=None", "put the policy's last turn into"),
+        ("tuple(turns[:-1])", "tuple(turns)", "has no reply: demonstration_turns must end with"),
+    ],
+)
+def test_the_first_problems_of_a_task_of_ones_own_are_looked_at(
+    folder: Path, old: str, new: str, says: str | None
+) -> None:
+    file = new_file("game", folder / f"game{len(new)}.py")
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new) if old else file.read_text())
+    stage = stage_of({"method": "sft", "task": {"name": str(file)}, "prompt": {"reply": "inline"}})
+    if says is None:
+        check_stage(stage, coming=None)
+        return
+    with pytest.raises((ConfigError, TaskError), match=says):
+        check_stage(stage, coming=None)
 
 
 @pytest.mark.parametrize(
