@@ -182,11 +182,13 @@ def stop_note(problem: Problem) -> str | None:
     if problem.environment is None or problem.demonstration is None or not problem.demonstration_turns:
         return None
     stop = tuple(get_environment(problem.environment, **problem.environment_options).stop)
+    shown = " or ".join(map(repr, stop))
     said = [turn.text for turn in problem.demonstration_turns if turn.origin == "policy"]
     for place, text in enumerate(said):
         if stop and not text.endswith(stop):
-            shown = " or ".join(map(repr, stop))
             return f"turn {2 * place + 1} does not end with a stop string of its environment ({shown})"
+    if stop and not problem.demonstration.endswith(stop) and (reply := last_reply(problem)) and reply.done:
+        return f"its last turn, the demonstration, does not end with a stop string of its environment ({shown})"
     return None
 
 

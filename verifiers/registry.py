@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "reasoner.verifiers"
 URL_SCHEMES = ("http://", "https://")
 PLUGIN_PREFIX = "_reasoner_plugin_"
+LONGEST_NAME = 200
+"""Characters of a module's name for which a file of the current folder is looked for."""
 
 BUILTIN: Mapping[str, str] = {
     "all-of": "verifiers.compose:AllOf",
@@ -331,7 +333,10 @@ def verifier_class(name: str) -> type[Verifier]:
 def file_hint(name: str) -> str:
     """Return a sentence, with a leading space, if a module's name is that of a file of the current folder; else ""."""
     where, sign, attribute = name.partition(":")
-    path = Path(f"{where.replace('.', '/')}.py")
+    parts = where.split(".")
+    if len(name) > LONGEST_NAME or not all(part.isidentifier() for part in parts):
+        return ""
+    path = Path(*parts).with_suffix(".py")
     return f" The file {path} is named {str(path) + sign + attribute!r}." if path.is_file() else ""
 
 
@@ -357,7 +362,8 @@ def load_attribute(target: str, kind: Kind = VERIFIER) -> object:
     except ModuleNotFoundError as error:
         missing = error.name or "?"
         if where == missing or where.startswith(f"{missing}."):
-            raise UnknownVerifier(f"cannot load {target!r}: {error}.{file_hint(target)}") from error
+            hint = file_hint(target)
+            raise UnknownVerifier(f"cannot load {target!r}: {error}{'.' if hint else ''}{hint}") from error
         raise UnknownVerifier(
             f"cannot load {target!r}: it needs {missing.partition('.')[0]!r}, which is not installed (pip install it)."
         ) from error

@@ -83,7 +83,7 @@ def _holds_run(folder: Path) -> bool:
 def check_names(stage: StageConfig, *, coming: Path | None) -> None:
     """Check that everything a stage names exists.
 
-    Hub names are not looked up, and tasks that do not read a file are not loaded.
+    Hub names are not looked up. Of tasks that read a file and of tasks of one's own the first problems are looked at.
 
     Args:
         stage: the stage, with references to other stages replaced by paths.

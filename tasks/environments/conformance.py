@@ -152,6 +152,8 @@ class _Kit:
         self._played: list[tuple[Episode, Verdict]] = []
         self._answered: dict[str, Verdict] = {}
         """Answers to the hostile turns, by name."""
+        self._globals: list[JSON] = [None, None]
+        """Plain data of the module in both processes, before anything is asked."""
         self._further: list[Verdict] = []
         self.stopped = False
         """True: the other checks would only say the same again, or wait as long."""
@@ -162,6 +164,8 @@ class _Kit:
     def plays(self) -> Finding:
         """The sample turns are answered."""
         check = "answers its sample turns"
+        asked = (asker.ask(self._first(""), GLOBALS) for asker in (self._one, self._other))
+        self._globals = [verdict.detail.get("globals") for verdict in asked]
         if not self._said:
             return Finding(check, None, "it has no sample_turns, and none were given: nothing is played")
         self._played += self._one.play(self._start, self._said)
@@ -192,8 +196,9 @@ class _Kit:
     def repeats(self) -> Finding:
         """Equal episodes have equal replies in another process, in another order, and when asked again."""
         check = "the same reply in another process"
-        before = [*((self._first(HOSTILE[name]), verdict) for name, verdict in self._answered.items()), *self._played]
-        again = list(reversed(before))
+        hostile = [(self._first(HOSTILE[name]), verdict) for name, verdict in self._answered.items()]
+        before = [(episode, verdict) for episode, verdict in (*hostile, *self._played) if verdict.graded]
+        again = [*reversed(before)]
         started, asked = time.monotonic(), 0
         while again and asked < ROUNDS and (asked == 0 or time.monotonic() - started < ROUND_SECONDS):
             for episode, verdict in again:
@@ -207,8 +212,7 @@ class _Kit:
     def globals(self) -> Finding:
         """The module of the environment holds the same values in another process."""
         check = "the same globals in another process"
-        episode = self._first("")
-        one, other = (asker.ask(episode, GLOBALS).detail.get("globals") for asker in (self._one, self._other))
+        one, other = self._globals
         if not isinstance(one, dict) or not isinstance(other, dict):
             return Finding(check, None, "its module could not be read")
         for name in one.keys() & other.keys():

@@ -49,7 +49,7 @@ class {cls}Task(Task):
         """All problems of a split."""
         if split not in self._sizes:
             raise TaskError(f"split must be one of {{', '.join(self._sizes)}}; got {{split!r}}.")
-        return [self._problem(f"{{split}} {{number}}") for number in range(self._sizes[split])]
+        return [self._problem(f"{{split}}-{{number}}") for number in range(self._sizes[split])]
 
     def _problem(self, game: str) -> Problem:
         draw = random.Random(game)
@@ -87,9 +87,14 @@ prompt: {{chat: never, reply: inline}}
 rollout: {{problems_per_step: 16, group_size: 8, max_tokens: 80, turn_tokens: 8}}
 engine: {{name: hf}}
 grading: {{workers: 1}}
+eval: {{problems: 128, temperature: 1.0}}
 optim: {{lr: 1.0e-3, schedule: constant, warmup_steps: 5}}
 stages:
-  - {{method: sft, steps: 300, model: {{from_scratch: {{hidden_size: 128, layers: 2, heads: 4, max_positions: 160}}}}}}
+  - method: sft
+    model: {{from_scratch: {{hidden_size: 128, layers: 2, heads: 4, max_positions: 160}}}}
+    steps: 300
+    sft: {{rows_per_step: 32}}
+    eval: {{problems: 0}}
   - {{method: grpo, steps: 20, optim: {{lr: 3.0e-4}}}}
 """
 

@@ -299,9 +299,11 @@ def _truncated(history: History) -> Iterator[Finding]:
             f"but {percent(rambling)} of the truncated ones repeat themselves or have already given their answer: for"
             " those a longer limit changes nothing"
         )
-    replied = _reply_share(cut)
+    replied = sum(map(_filled_by_replies, cut)) / len(cut)
     if replied > 0.3:
-        evidence.append(f"{percent(replied)} of their tokens are replies of the environment")
+        evidence.append(
+            f"in {percent(replied)} of them replies of the environment are most of the tokens, or the next one has no room"
+        )
     yield Finding(
         code="truncated",
         level=Level.NOTE if falls or harmless else Level.WARNING,
@@ -324,10 +326,9 @@ def _truncated(history: History) -> Iterator[Finding]:
     )
 
 
-def _reply_share(rows: list[Row]) -> float:
-    """Return the share of the rows' tokens that an environment wrote."""
-    written = sum(len(row.token_ids) - row.tokens for row in rows if row.turns)
-    return written / max(1, sum(len(row.token_ids) for row in rows))
+def _filled_by_replies(row: Row) -> bool:
+    """Return True if an environment wrote most of an episode's tokens, or a last reply that has no room."""
+    return bool(row.turns) and (row.turns[-1].get("origin") == "environment" or len(row.token_ids) > 2 * row.tokens)
 
 
 def rambles(rows: list[Row]) -> float:

@@ -64,6 +64,8 @@ def test_a_turn_without_a_stop_string_is_named() -> None:
     found = validate_task(Games(replace(GOOD, demonstration_turns=turns)), "train")
     assert found.faults == []
     assert found.stops == [r"game/1: turn 1 does not end with a stop string of its environment ('\n')"]
+    last = validate_task(Games(replace(GOOD, demonstration="7")), "train")
+    assert "its last turn, the demonstration, does not end with a stop string" in last.stops[0]
 
 
 def test_turns_must_be_turns_and_any_sequence_of_them_will_do() -> None:
