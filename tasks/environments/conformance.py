@@ -172,7 +172,7 @@ class _Kit:
         bad = [verdict.reason for _, verdict in self._played if not verdict.graded]
         if bad:
             self.stopped = True
-            return Finding(check, False, f"{bad[0][:300]}. The other checks follow when this one passes")
+            return Finding(check, False, f"{bad[0][:300].rstrip('.')}. The other checks follow when this one passes")
         replies = [reply_in(verdict) for _, verdict in self._played]
         if not any(replies):
             return Finding(check, False, "no sample turn has a reply: every one counts as a final answer")

@@ -302,7 +302,8 @@ def _truncated(history: History) -> Iterator[Finding]:
     replied = sum(map(_filled_by_replies, cut)) / len(cut)
     if replied > 0.3:
         evidence.append(
-            f"in {percent(replied)} of them replies of the environment are most of the tokens, or the next one has no room"
+            f"in {percent(replied)} of them replies of the environment are most of the tokens, or the next one has no"
+            " room"
         )
     yield Finding(
         code="truncated",

@@ -108,9 +108,9 @@ def test_the_check_finds_what_is_wrong(tmp_path: Path, name: str, check: str) ->
     if name in ("text", "hangs"):
         assert len(report.findings) == 1, "the others would only say it again"
     for case, says in (
-        ("text", "at bad.py:29 must return a Reply or None; got str"),
+        ("text", "at bad.py:28 must return a Reply or None; got str"),
         ("hangs", "took longer than 0.5 s"),
-        ("raises", "at bad.py:19. Reply to such a turn instead"),
+        ("raises", "at bad.py:18. Reply to such a turn instead"),
         ("two_words", "random.Random(seed)"),
     ):
         assert name != case or says in failed[check], failed
@@ -155,10 +155,14 @@ def test_a_file_or_module_of_ones_own_is_named_clearly(tmp_path: Path, monkeypat
     new_file("maze", Path("maze.py"))
     assert task_class("maze.py").__name__ == "MazeTask"
     assert get_environment("maze.py").name == "maze"
-    for name, says in (("maze:MazeTask", "maze.py:MazeTask"), ("maze", "maze.py")):
-        for look in (task_class, get_environment, get_verifier):
-            with pytest.raises((TaskError, UnknownVerifier), match=rf"The file maze.py is named '{says}'"):
-                look(name)
+    for look, name, says in (
+        (task_class, "maze:MazeTask", "maze.py:MazeTask"),
+        (task_class, "maze", "maze.py"),
+        (get_environment, "maze:play", "maze.py:play"),
+        (get_verifier, "maze", "maze.py"),
+    ):
+        with pytest.raises((TaskError, UnknownVerifier), match=rf"The file maze.py is named '{says}'"):
+            look(name)
     Path("two.py").write_text(Path("maze.py").read_text() + "\n\nclass Other(MazeTask): ...\n")
     with pytest.raises(TaskError, match=r"two.py must define exactly one Task; found MazeTask, Other. Name one"):
         task_class("two.py")
