@@ -175,7 +175,8 @@ def game(*, ending: str, seed: int = 0) -> Made:
 )
 def test_the_ends_of_a_game_are_told_apart(ending: str, code: str | None) -> None:
     history = make_history(game(ending=ending))
-    history.config.rollout.turn_tokens = 8
+    limited = history.config.rollout.model_copy(update={"turn_tokens": 8})
+    history.config = history.config.model_copy(update={"rollout": limited})
     codes = {finding.code for finding in findings(history)}
     assert codes & {"turn-tokens", "turn-ends-episode", "truncated", "no-calls"} == ({code} if code else set())
 
