@@ -75,7 +75,7 @@ def test_a_model_is_offered_to_talk_to_where_no_environment_answered_it(
     run = run_of(tmp_path, stages=["grpo"])
     folder = finish(tmp_path, {}, {})
     if environment is not None:
-        (folder / "rollouts.jsonl").write_text(json.dumps({"environment": f"/games/{environment}"}) + "\n")
+        (folder / "rollouts.jsonl").write_text(json.dumps({"step": 1, "environment": f"/games/{environment}"}) + "\n")
     (folder / "final").mkdir()
     found = recorded_environment(folder) if environment else None
     assert found == environment
