@@ -171,14 +171,12 @@ def game(*, ending: str, seed: int = 0) -> Made:
 
 
 @pytest.mark.parametrize(
-    ("ending", "code"), [("turn_tokens", "turn-tokens"), ("end token", "turn-ends-episode"), ("done", None)]
+    ("ending", "code"), [("turn_tokens", "turn-tokens"), ("end token", "replies-not-shown"), ("done", None)]
 )
 def test_the_ends_of_a_game_are_told_apart(ending: str, code: str | None) -> None:
-    history = make_history(game(ending=ending))
-    limited = history.config.rollout.model_copy(update={"turn_tokens": 8})
-    history.config = history.config.model_copy(update={"rollout": limited})
+    history = make_history(game(ending=ending), rollout={"turn_tokens": 8})
     codes = {finding.code for finding in findings(history)}
-    assert codes & {"turn-tokens", "turn-ends-episode", "truncated", "no-calls"} == ({code} if code else set())
+    assert codes & {"turn-tokens", "replies-not-shown", "truncated", "no-calls"} == ({code} if code else set())
 
 
 def test_lost_games_are_no_warning() -> None:
