@@ -266,7 +266,7 @@ def grouped(lines: Sequence[str]) -> Iterator[str]:
 
     Example:
         >>> [*grouped(["a/1: got 7", "a/2: got 8", "a/3: no text"])]
-        ["a/1: got 7 (and 1 more like it)", "a/3: no text"]
+        ['a/1: got 7 (and 1 more like it)', 'a/3: no text']
     """
     alike: dict[str, list[str]] = defaultdict(list)
     for line in lines:

@@ -292,15 +292,16 @@ def option_names(cls: type) -> list[str]:
     return [re.sub(r"^(\w+): '([^']*)'", r"\1: \2", each) for each in written] or ["none"]  # unquote annotations
 
 
-def importable_target(name: str, decorated: Mapping[str, type] = _decorated) -> str:
+def importable_target(name: str, decorated: Mapping[str, type] | None = None) -> str:
     """Return a name under which another process finds the same verifier.
 
     A class that was registered by decorator in this process only is named by its module, or by its file if the module
     is `__main__` or was loaded from a path.
     """
-    if name not in decorated:
+    known: Mapping[str, type] = _decorated if decorated is None else decorated
+    if name not in known:
         return name
-    cls = decorated[name]
+    cls = known[name]
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith(PLUGIN_PREFIX)) else None
     return f"{where or cls.__module__}:{cls.__qualname__}"

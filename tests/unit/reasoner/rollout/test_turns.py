@@ -294,7 +294,7 @@ def test_what_the_environment_causes_is_ungraded_and_the_rest_is_graded(engine: 
         assert not broken or row.reward is None
     assert {row.verdict.graded for row in rows} == {True, False}
     share = sum(not row.verdict.graded for row in rows) / len(rows)
-    assert turn_metrics(rows)["environment/faults"] == pytest.approx(share)
+    assert turn_metrics(rows, turn_tokens=None)["environment/faults"] == pytest.approx(share)
 
 
 def test_limits_of_turns_and_tokens_hold_exactly(engine: HfEngine, pool: GradingPool) -> None:

@@ -57,6 +57,7 @@ def session_of(run: Run, shown: list[int] | None = None) -> Session:
         "Session",
         SimpleNamespace(
             run=run,
+            config=SimpleNamespace(rollout=SimpleNamespace(turn_tokens=None)),
             producer=SimpleNamespace(problems=SimpleNamespace(epochs=1.25)),
             difficulty=("a", "b"),
             pool=SimpleNamespace(made_here=[]),
