@@ -83,6 +83,10 @@ class Engine(ABC):
             for prompt in prompts
         ]
 
+    def take_notes(self) -> list[str]:
+        """Return sentences for the user since the last call, e.g. on a server that was lost."""
+        return []
+
     @abstractmethod
     def sleep(self) -> None:
         """Free accelerator memory for the trainer, if the engine can. `load_weights` wakes the engine again."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +19,13 @@ import httpx
 
 from reasoner.engine.base import EngineError
 from reasoner.engine.environment import available_cpus
+from reasoner.engine.fetch import Source
 from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.serve import engine_key, server_environment
 from verifiers.own_files import open_own
+
+STALLED_SECONDS = 60.0
+"""Seconds without a byte after which a server that fetches weights is left out (ours)."""
 
 
 class Lost(Exception):
@@ -33,8 +39,15 @@ class Refused(Exception):
 class Server:
     """A vLLM server that is already running."""
 
-    def __init__(self, url: str, *, seconds: float, key: str | None = None) -> None:
-        """Set `seconds`, the longest wait for one answer, and `key`, the server's key (None: see `engine_key`)."""
+    def __init__(self, url: str, *, seconds: float, key: str | None = None, ca_file: str | None = None) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: http://HOST:PORT or https://HOST:PORT.
+            seconds: longest wait for one answer.
+            key: the server's key; None: see `engine_key`.
+            ca_file: certificates that sign the server's, for https; None: those of this machine.
+        """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Fix engine.options.urls.")
         self.url = url.rstrip("/")
@@ -42,11 +55,24 @@ class Server:
         # otherwise close one under a request.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
         headers = {"Authorization": f"Bearer {key or engine_key()}"}
-        self._client = httpx.Client(timeout=seconds, limits=limits, headers=headers, trust_env=False)  # ignores proxies
+        # reading the certificates takes 0.2 s
+        verify = ssl.create_default_context(cafile=ca_file) if self.url.startswith("https") else False
+        self._client = httpx.Client(
+            timeout=seconds,
+            limits=limits,
+            headers=headers,
+            verify=verify,
+            trust_env=False,  # ignores proxies
+        )
         self.alive = False
         self.pending = 0
         """Requests sent but not answered yet."""
         self.model = ""
+        self.pulls: bool | None = None
+        """True if it fetches weights, False if it reads the trainer's files; None: not decided yet."""
+        self.why_lost = ""
+        self.paused_seconds = 0.0
+        """Seconds for which the last weight sync paused its requests."""
 
     def post(self, path: str, body: object | None = None) -> dict[str, Any]:
         """Return the JSON answer to a POST.
@@ -95,15 +121,53 @@ class Server:
             time.sleep(0.2)
         self.alive = True
 
-    def load(self, path: Path) -> str:
-        """Load weights from a file while requests are paused; return the checksum of the received tensors."""
-        self.post("/pause?mode=keep")
+    def rpc(self, method: str, *args: object) -> list[Any]:
+        """Call a method of the worker extension on every worker of the server; return their answers."""
+        answer = self.post("/collective_rpc", {"method": method, "args": list(args)})
+        return list(answer["results"])
+
+    def sees(self, path: Path) -> bool:
+        """Return True if all workers of the server read the same in this file as this process."""
+        return set(self.rpc("reasoner_sees", str(path))) == {path.read_text()}
+
+    def fetch(self, source: Source) -> None:
+        """Let the server's workers fetch files. Sampling goes on meanwhile.
+
+        Raises:
+            Lost: the server is gone, or a fetch failed or made no progress for `STALLED_SECONDS`.
+        """
+        self.rpc("reasoner_fetch", asdict(source))
+        received, wait, progress = -1, 0.02, time.monotonic()
+        while True:
+            workers = self.rpc("reasoner_fetched")
+            if errors := [worker["error"] for worker in workers if worker["error"]]:
+                raise Lost(f"{self.url} could not fetch the weights: {errors[0]}")
+            if all(worker["done"] for worker in workers):
+                return
+            now = sum(worker["bytes"] for worker in workers)
+            if now > received:
+                received, progress = now, time.monotonic()
+            elif time.monotonic() - progress > STALLED_SECONDS:
+                raise Lost(f"{self.url} received nothing for {STALLED_SECONDS:.0f} s, after {now:,} bytes of weights")
+            time.sleep(wait)
+            wait = min(1.0, wait * 1.5)
+
+    def load(self, folder: Path) -> list[str]:
+        """Load weights from files while requests are paused; return the checksum of each worker's tensors.
+
+        Raises:
+            Lost: the server is gone, or keeps keys and values of the old weights.
+        """
+        paused = time.monotonic()
+        self.post("/pause?mode=keep&clear_cache=true")  # unfinished requests are read again under the new weights
         try:
-            answer = self.post("/collective_rpc", {"method": "reasoner_load_weights", "args": [str(path)]})
-            self.post("/reset_prefix_cache")
+            digests = self.rpc("reasoner_load_weights", str(folder))
+            if not self.post("/reset_prefix_cache?reset_running_requests=true").get("success"):
+                raise Lost(f"{self.url} did not clear its prefix cache, and would go on with that of older weights")
         finally:
             self.post("/resume")
-        return str(answer["results"][0])
+            self.paused_seconds = time.monotonic() - paused
+        return [str(digest) for digest in digests]
 
     def revive(self) -> None:
         """Mark a lost server as alive if it answers again. Call before a weight sync: it needs the current weights."""

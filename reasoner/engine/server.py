@@ -1,12 +1,15 @@
 """vLLM servers: one or several, started here or given by URL. A request goes to the one with the fewest pending.
 
 A server that dies or hangs is no longer used, and its unfinished requests are repeated on the others with their own
-seeds. It returns at a later weight sync. Letters: T tokens.
+seeds. It returns at a later weight sync. New weights are written to files, in the engine's dtype; a server reads them
+if it sees them, and fetches them over HTTP otherwise. Letters: T tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
 import queue
+import secrets
 import shutil
 import statistics
 import tempfile
@@ -14,9 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from reasoner import processes
 from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import (
     Engine,
@@ -30,11 +35,12 @@ from reasoner.engine.base import (
 )
 from reasoner.engine.check import Checksum, check_checksum, checksum
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
+from reasoner.engine.weights import WeightStore, Written
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 
 class ServerEngine(Engine):
-    """Engine that samples through OpenAI-compatible vLLM servers. Weights reach them as a file in shared memory.
+    """Engine that samples through OpenAI-compatible vLLM servers.
 
     Repeated requests give the same tokens only up to rounding in batched arithmetic: which requests are batched
     together depends on when they arrive.
@@ -56,7 +62,10 @@ class ServerEngine(Engine):
         kv_cache_gigabytes: float = 1.0,
         gpu_memory_utilization: float = 0.85,
         arguments: Sequence[str] = (),
+        weights: Literal["auto", "file", "pull"] = "auto",
         weights_folder: str = "/dev/shm",
+        weights_host: str | None = None,
+        weights_port: int = 0,
         loads: bool = True,
         key: str | None = None,
         request_seconds: float = 1800.0,
@@ -76,7 +85,11 @@ class ServerEngine(Engine):
             kv_cache_gigabytes: KV cache of each server on a CPU.
             gpu_memory_utilization: share of GPU memory for each server on a GPU.
             arguments: further command-line arguments for vLLM's server.
-            weights_folder: folder through which weights are passed; every server must be able to read it.
+            weights: how new weights reach a server. "file": it reads the trainer's files; "pull": it fetches them over
+                HTTP into its own memory while it goes on sampling; "auto": "file" if it sees the files, else "pull".
+            weights_folder: folder for the files, in memory; a server that fetches them uses a folder of that name.
+            weights_host: this machine's address for servers that fetch; None: that from which it reaches each server.
+            weights_port: port at which servers fetch; 0: a free one.
             loads: False if another process sends the servers their weights.
             key: key of the servers given by urls; None: the value of REASONER_ENGINE_KEY.
             request_seconds: timeout of a request, in seconds; a server that exceeds it counts as lost.
@@ -88,7 +101,9 @@ class ServerEngine(Engine):
             raise EngineError(f"devices must have one entry per server; got {len(devices)} for {servers} servers.")
         self._dtype, self._limit, self._max_batch, self._loads = dtype, max_model_len, max_batch, loads
         self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
+        self._store = WeightStore(self._folder, dtype=dtype, host=weights_host, port=weights_port)
         self.version = 0
+        self._notes: list[str] = []
         self._closed = False
         options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
         options += ("--max-num-seqs", str(max_batch))
@@ -105,6 +120,8 @@ class ServerEngine(Engine):
         ]
         self.servers: list[Server] = [*own, *(Server(url, seconds=request_seconds, key=key) for url in urls)]
         self._wait_for_servers(time.monotonic() + start_seconds)
+        if loads:
+            self._choose_ways(weights)
 
     def _wait_for_servers(self, deadline: float) -> None:
         try:
@@ -115,6 +132,34 @@ class ServerEngine(Engine):
         except BaseException:
             self.close()
             raise
+
+    def _choose_ways(self, weights: str) -> None:
+        """Decide for each server if it reads the files of new weights or fetches them, by trying.
+
+        Raises:
+            EngineError: a server must read the files but does not see them, or it lacks the worker extension.
+        """
+        seen = self._folder / "seen"
+        seen.write_text(secrets.token_hex(16))
+        try:
+            for server in self.servers:
+                server.pulls = weights == "pull" or not server.sees(seen)
+                if server.pulls and weights == "file":
+                    raise EngineError(
+                        f"{server.url} must be able to read {self._folder}, where this trainer writes weights; it"
+                        " cannot. Set engine.options.weights: pull, or weights_folder to a folder that both see."
+                    )
+        except (Lost, Refused) as error:
+            self.close()
+            raise EngineError(
+                f"{server.url} must run `python -m reasoner.engine.serve` of this version: {error}"
+            ) from error
+        except EngineError:
+            self.close()
+            raise
+        for pulls, way in ((False, f"read new weights in {self._folder}"), (True, "fetch new weights over HTTP")):
+            if urls := [server.url for server in self.servers if server.pulls == pulls]:
+                self._notes.append(f"vLLM servers that {way}: {', '.join(urls)} (engine.options.weights={weights})")
 
     @property
     def alive(self) -> list[Server]:
@@ -172,8 +217,8 @@ class ServerEngine(Engine):
                 server.pending += 1
             try:
                 return server.post("/v1/completions", body(server.model))
-            except Lost:
-                server.alive = False
+            except Lost as error:
+                self._leave_out(server, error)
             except Refused as error:
                 raise EngineError(f"{server.url} refused a request: {error}") from error
             finally:
@@ -196,24 +241,46 @@ class ServerEngine(Engine):
         )
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
-        from safetensors.torch import save_file
+        given = self._send(weights, version) if self._loads else checksum(weights)
+        self._agree()
+        self.version = version
+        return given
 
-        if not self._loads:
-            self.version = version
-            return checksum(weights)
+    def _send(self, weights: NamedTensors, version: int) -> str:
+        """Send weights to every server that answers; return the checksum of what was given.
+
+        Raises:
+            EngineError: a worker of a server received other weights, or no server has the new ones.
+        """
         for server in self.servers:
             server.revive()
-        sent = Checksum()
-        path = self._folder / f"weights-{version}.safetensors"
+        given = Checksum()
+        with self._store.written(given.over(weights), f"v{version}-{secrets.token_hex(4)}") as written:
+            if fetching := [server.url for server in self.alive if server.pulls]:
+                self._store.serve(fetching)
+            for digests in self._on_each(lambda server: self._deliver(server, written)):
+                for digest in digests:
+                    check_checksum(written.digest, digest)
+        return given.digest()
+
+    def _deliver(self, server: Server, written: Written) -> list[str]:
+        """Load weights into one server; return the checksum of each of its workers."""
+        if not server.pulls:
+            return server.load(written.folder)
+        place = hashlib.blake2b(server.url.encode(), digest_size=6).hexdigest()
+        source = self._store.source(written, url=server.url, into=self._folder.parent / f"reasoner-pulled-{place}")
+        server.fetch(source)
         try:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in sent.over(weights)}, path)
-            arrived = self._on_each(lambda server: server.load(path))
+            return server.load(source.folder)
         finally:
-            path.unlink(missing_ok=True)
-        for digest in arrived:
-            check_checksum(sent.digest(), digest)
-        self.version = version
-        return sent.digest()
+            with suppress(Lost):
+                server.rpc("reasoner_drop", str(source.folder))
+
+    def _agree(self) -> None:
+        """Use the servers that the main process has sent the weights to, on every process."""
+        current = set(processes.gather([server.url for server in self.alive])[0])
+        for server in self.servers:
+            server.alive = server.url in current
 
     def score(self, token_ids: Sequence[int]) -> list[float]:
         body = {"prompt": list(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
@@ -255,16 +322,26 @@ class ServerEngine(Engine):
         for server, future in futures:
             try:
                 answers.append(future.result())
-            except Lost:
-                server.alive = False
+            except Lost as error:
+                self._leave_out(server, error)
             except Refused as error:
                 raise EngineError(f"{server.url} refused: {error}") from error
         if not answers:
             raise EngineError(f"every vLLM server is lost. {self._tails()}")
         return answers
 
+    def _leave_out(self, server: Server, error: Lost) -> None:
+        """Stop using a server until the next weight sync."""
+        if server.alive:
+            server.alive, server.why_lost = False, str(error)
+            self._notes.append(f"left out until the next weight sync: {error}")
+
     def _tails(self) -> str:
-        return " ".join(server.failure_hint() for server in self.servers)
+        return " ".join(f"{server.why_lost} {server.failure_hint()}".strip() for server in self.servers)
+
+    def take_notes(self) -> list[str]:
+        notes, self._notes = self._notes, []
+        return notes
 
     def sleep(self) -> None:
         """Do nothing: servers have their own devices."""
@@ -274,6 +351,7 @@ class ServerEngine(Engine):
             self._closed = True
             for server in getattr(self, "servers", []):
                 server.stop()
+            self._store.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -13,26 +13,67 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from reasoner.engine.base import EngineError, NamedTensors
 from reasoner.engine.check import Checksum
+from reasoner.engine.fetch import Fetch, Source
 
 if TYPE_CHECKING:
     from vllm import LLM
 
 
 class WeightLoader:
-    """vLLM worker extension (`--worker-extension-cls`): loads weights from a file that the trainer wrote."""
+    """vLLM worker extension (`--worker-extension-cls`): gets new weights from files of the trainer.
 
-    def reasoner_load_weights(self, path: str) -> str:
-        """Load a safetensors file in place; return the checksum of the tensors read."""
-        from safetensors import safe_open
+    Answers are JSON values, for the route /collective_rpc.
+    """
 
+    _reasoner_fetch: Fetch | None = None
+
+    def reasoner_sees(self, path: str) -> str:
+        """Return the text in a file of the trainer; "" if this machine has no such file."""
+        try:
+            return Path(path).read_text()
+        except OSError:
+            return ""
+
+    def reasoner_fetch(self, source: dict[str, Any]) -> None:
+        """Begin to fetch files (`Source`) from the trainer. Sampling goes on meanwhile."""
+        if self._reasoner_fetch is not None:
+            self._reasoner_fetch.stop()
+        self._reasoner_fetch = Fetch(Source(**source))
+
+    def reasoner_fetched(self) -> dict[str, Any]:
+        """Return whether the fetch has ended, its error, and the bytes received so far."""
+        fetch = self._reasoner_fetch
+        if fetch is None:
+            return {"done": True, "error": "this worker was restarted", "bytes": 0}
+        return {"done": fetch.done, "error": fetch.error, "bytes": fetch.bytes}
+
+    def reasoner_load_weights(self, folder: str) -> str:
+        """Load the safetensors files of a folder in place; return the checksum of the tensors read."""
+        return load_into(self, tensors_of(Path(folder)))
+
+    def reasoner_drop(self, folder: str) -> None:
+        """Remove fetched files."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tensors_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a folder of safetensors files."""
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            return load_into(self, ((name, file.get_tensor(name)) for name in file.keys()))  # noqa: SIM118 (no mapping)
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                yield name, file.get_tensor(name)
 
 
 def load_into(worker: Any, weights: NamedTensors) -> str:

@@ -96,7 +96,13 @@ class Session:
             check=self.config.engine.sync_check,
         )
         self.in_engine = self.policy.version
+        self.show_notes()
         return gap
+
+    def show_notes(self) -> None:
+        """Print what the engine has to say."""
+        for said in self.engine.take_notes():
+            self.display.note(said)
 
     def evaluate(self) -> Evaluation | None:
         """Evaluate on the held-out problems, write the records, and save the model if it is the best so far.
@@ -185,6 +191,7 @@ class Session:
         Raises:
             Interrupted: the user asked to stop; a checkpoint was written before.
         """
+        self.show_notes()
         config = self.config
         last = self.step == self.last
         if config.eval.every and self.step % config.eval.every == 0 and not last:

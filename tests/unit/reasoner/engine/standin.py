@@ -1,0 +1,105 @@
+"""A stand-in for a vLLM server of two workers: its routes, and the worker extension over tensors alone.
+
+Faults can be switched on: each attribute of `StandIn` says which.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reasoner.engine.check import checksum
+from reasoner.engine.vllm_internals import WeightLoader, tensors_of
+
+
+class Worker(WeightLoader):
+    """The worker extension without vLLM's worker: it keeps the tensors."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, torch.Tensor] = {}
+        self.drops_a_tensor = False
+
+    def reasoner_load_weights(self, folder: str) -> str:
+        self.weights = dict(tensors_of(Path(folder)))
+        if self.drops_a_tensor:
+            self.weights.popitem()
+        return checksum(self.weights.items())
+
+
+class StandIn:
+    """A running stand-in."""
+
+    def __init__(self, *, workers: int = 2) -> None:
+        self.workers = [Worker() for _ in range(workers)]
+        self.calls: list[str] = []
+        """Paths and methods, in order of arrival."""
+        self.blind = False
+        """It does not see the trainer's files."""
+        self.keeps_cache = False
+        """Its prefix cache cannot be cleared."""
+        self.dies_at: str | None = None
+        """The method at which it closes every connection and answers no more."""
+        self.hangs = False
+        """It accepts connections and answers nothing."""
+        self.dead = False
+        outer = self
+
+        class Answers(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer._answer(self, {"data": [{"id": "model"}]})
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer._answer(self, outer._post(self.path, json.loads(body) if body else {}))
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self._http.daemon_threads = True
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        method = body.get("method", path.partition("?")[0])
+        self.calls.append(method)
+        if method == self.dies_at:
+            self.dead = True
+        if path == "/collective_rpc":
+            if self.blind and method == "reasoner_sees":
+                return {"results": ["" for _ in self.workers]}
+            return {"results": [getattr(worker, method)(*body["args"]) for worker in self.workers]}
+        if method == "/reset_prefix_cache":
+            return {"success": not self.keeps_cache}
+        if method == "/v1/completions":
+            sampled = {"tokens": [], "token_logprobs": [-0.5] * 3}
+            return {
+                "choices": [{"text": self.url, "token_ids": [1, 2, 3], "finish_reason": "length", "logprobs": sampled}]
+            }
+        return {}
+
+    def _answer(self, handler: BaseHTTPRequestHandler, answer: dict[str, Any]) -> None:
+        while self.hangs:
+            time.sleep(0.02)
+        if self.dead:
+            handler.close_connection = True
+            return
+        content = json.dumps(answer).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def close(self) -> None:
+        """Stop."""
+        self.hangs = False
+        self._http.shutdown()
+        self._http.server_close()
