@@ -8,12 +8,15 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import httpx
 
@@ -24,6 +27,8 @@ from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.serve import engine_key, server_environment
 from verifiers.own_files import open_own
 
+CONNECT_SECONDS = 10.0
+"""Seconds for a connection to be accepted; a machine that is gone accepts none."""
 STALLED_SECONDS = 60.0
 """Seconds without a byte after which a server that fetches weights is left out (ours)."""
 
@@ -54,16 +59,18 @@ class Server:
         # The caller bounds the requests in flight. Idle connections end before uvicorn's timeout of 5 s, which could
         # otherwise close one under a request.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
-        headers = {"Authorization": f"Bearer {key or engine_key()}"}
-        # reading the certificates takes 0.2 s
-        verify = ssl.create_default_context(cafile=ca_file) if self.url.startswith("https") else False
+        self.key = key or engine_key()
+        headers = {"Authorization": f"Bearer {self.key}"}
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
         self._client = httpx.Client(
-            timeout=seconds,
+            timeout=timeout,
             limits=limits,
             headers=headers,
-            verify=verify,
+            verify=_certificates(ca_file) if self.url.startswith("https") else False,
             trust_env=False,  # ignores proxies
         )
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._lock, self._hung_up = threading.Lock(), False
         self.alive = False
         self.pending = 0
         """Requests sent but not answered yet."""
@@ -86,7 +93,7 @@ class Server:
 
     def _answer(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
-            answer = self._client.request(method, self.url + path, **options)
+            answer = self._client.request(method, self.url + path, extensions={"trace": self._note_socket}, **options)
         except httpx.RequestError as error:
             raise Lost(f"{self.url}: {error}") from error
         if answer.is_server_error:
@@ -98,6 +105,30 @@ class Server:
         if answer.is_client_error:
             raise Refused(f"{answer.status_code}: {answer.text[:500]}")
         return answer.json() if answer.content.strip() else {}
+
+    def _note_socket(self, event: str, info: dict[str, Any]) -> None:
+        """Remember the socket of a new connection (httpcore's trace of a request)."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            one = info["return_value"].get_extra_info("socket")
+            with self._lock:
+                self._sockets.add(one)
+                if self._hung_up:
+                    _break(one)
+
+    def hang_up(self) -> None:
+        """Break all connections, old and new, until `revive`: requests that wait end with `Lost`, in their threads."""
+        with self._lock:
+            self._hung_up = True
+            for one in self._sockets:
+                _break(one)
+
+    def healthy(self, seconds: float) -> bool:
+        """Return True if the server passes its health check in this time."""
+        try:
+            self._answer("GET", "/health", timeout=seconds)
+        except (Lost, Refused, EngineError):
+            return False
+        return True
 
     def ready(self) -> bool:
         """Return True if the server passes its health check and names its model."""
@@ -169,9 +200,16 @@ class Server:
             self.paused_seconds = time.monotonic() - paused
         return [str(digest) for digest in digests]
 
+    def restart(self) -> None:
+        """Start the server's process again if it has ended. Nothing is done for a server started elsewhere.
+
+        Call it in the main thread: on Linux a server ends with the thread that started it.
+        """
+
     def revive(self) -> None:
         """Mark a lost server as alive if it answers again. Call before a weight sync: it needs the current weights."""
         if not self.alive:
+            self._hung_up = False
             self.alive = self.ready()
 
     def check_running(self) -> None:
@@ -198,17 +236,30 @@ class OwnServer(Server):
         device: str | None,
         seconds: float,
         options: Sequence[str],
+        host: str = "127.0.0.1",
+        key: str | None = None,
     ) -> None:
-        """Start the server. `number` and `log` tell several apart; `device` is its CUDA_VISIBLE_DEVICES."""
+        """Start the server. `number` and `log` tell several apart; `device` is its CUDA_VISIBLE_DEVICES.
+
+        Raises:
+            EngineError: `host` is not an address of this machine.
+        """
         self._command = [sys.executable, "-m", "reasoner.engine.serve", "--model", model_path, *options]
         self._number, self._log, self._device = number, log, device
-        port = free_port()
-        self._command += ["--port", str(port)]
-        super().__init__(f"http://127.0.0.1:{port}", seconds=seconds)
+        try:
+            port = free_port(host)
+        except OSError as error:
+            raise EngineError(
+                f"engine.options.host must be an address of this machine; got {host!r}: {error}. `ip address` lists"
+                " them."
+            ) from error
+        self._command += ["--host", host, "--port", str(port)]
+        address = f"[{host}]" if ":" in host else host
+        super().__init__(f"http://{address}:{port}", seconds=seconds, key=key)
         self._start()
 
     def _start(self) -> None:
-        environment = server_environment() | {
+        environment = server_environment(self.key) | {
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(available_cpus()))
         }
         if self._device is not None:
@@ -223,11 +274,10 @@ class OwnServer(Server):
                 start_new_session=True,  # one process group to stop; Ctrl-C in the terminal reaches only the trainer
             )
 
-    def revive(self) -> None:
+    def restart(self) -> None:
         if not self.alive and self.process.poll() is not None:
             self._kill()  # its engine is a separate process and may still be running
             self._start()
-        super().revive()
 
     def check_running(self) -> None:
         if self.process.poll() is not None:
@@ -256,8 +306,28 @@ class OwnServer(Server):
         self.process.wait()
 
 
-def free_port() -> int:
-    """Return a free port of the loopback address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _break(one: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        one.shutdown(socket.SHUT_RDWR)
+
+
+def _certificates(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise EngineError(
+            f"engine.options.ca_file must be a file of PEM certificates; got {ca_file!r}: {error}. Name the certificate"
+            " that signed those of the servers."
+        ) from error
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a free port of an address of this machine.
+
+    Raises:
+        OSError: it is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -37,17 +37,21 @@ def server_command(options: Sequence[str]) -> list[str]:
 
 
 @cache
-def engine_key() -> str:
-    """Return the key of this process's servers: from the environment, or generated once per process."""
-    return os.environ.get(KEY_VARIABLE, "").strip() or secrets.token_urlsafe(24)
+def _drawn_key() -> str:
+    return secrets.token_urlsafe(24)
 
 
-def server_environment() -> dict[str, str]:
+def engine_key(variable: str = KEY_VARIABLE) -> str:
+    """Return the key of this process's servers: from an environment variable, or drawn once per process."""
+    return os.environ.get(variable, "").strip() or _drawn_key()
+
+
+def server_environment(key: str | None = None) -> dict[str, str]:
     """Return this process's environment plus the key, reload endpoints on, and the engine in a separate process."""
     return os.environ | {
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
-        KEY_VARIABLE: engine_key(),
+        KEY_VARIABLE: key or engine_key(),
     }
 
 

@@ -8,6 +8,7 @@ if it sees them, and fetches them over HTTP otherwise. Letters: T tokens.
 from __future__ import annotations
 
 import hashlib
+import os
 import queue
 import secrets
 import shutil
@@ -34,9 +35,14 @@ from reasoner.engine.base import (
     stop_strings,
 )
 from reasoner.engine.check import Checksum, check_checksum, checksum
+from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
+from reasoner.engine.serve import engine_key
 from reasoner.engine.weights import WeightStore, Written
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
+
+HEALTH_MISSES = 3
+"""Health checks without an answer after which a server counts as lost."""
 
 
 class ServerEngine(Engine):
@@ -67,7 +73,11 @@ class ServerEngine(Engine):
         weights_host: str | None = None,
         weights_port: int = 0,
         loads: bool = True,
+        key_variable: str = KEY_VARIABLE,
         key: str | None = None,
+        ca_file: str | None = None,
+        host: str = "127.0.0.1",
+        health_seconds: float = 5.0,
         request_seconds: float = 1800.0,
         start_seconds: float = 600.0,
     ) -> None:
@@ -91,7 +101,14 @@ class ServerEngine(Engine):
             weights_host: this machine's address for servers that fetch; None: that from which it reaches each server.
             weights_port: port at which servers fetch; 0: a free one.
             loads: False if another process sends the servers their weights.
-            key: key of the servers given by urls; None: the value of REASONER_ENGINE_KEY.
+            key_variable: environment variable with the servers' key, if it is not REASONER_ENGINE_KEY. Where it is not
+                set, a key is drawn for the servers started here.
+            key: the key itself, for further processes of this run; None: as `key_variable` says.
+            ca_file: PEM certificates that sign those of https servers; None: those that this machine trusts.
+            host: address that servers started here listen on. Other machines (further processes of this run) reach them
+                only at another address than 127.0.0.1. Connections are not encrypted.
+            health_seconds: seconds between health checks of each server, and the time for an answer. After three checks
+                without one the server counts as lost; its requests go to the others.
             request_seconds: timeout of a request, in seconds; a server that exceeds it counts as lost.
             start_seconds: timeout for the start of a server, in seconds; exceeding it is an error.
         Raises:
@@ -104,7 +121,13 @@ class ServerEngine(Engine):
         self._store = WeightStore(self._folder, dtype=dtype, host=weights_host, port=weights_port)
         self.version = 0
         self._notes: list[str] = []
-        self._closed = False
+        self._closed, self._closing = False, threading.Event()
+        self.key = key or engine_key(key_variable)
+        if urls and key_variable != KEY_VARIABLE and not (key or os.environ.get(key_variable, "").strip()):
+            raise EngineError(
+                f"engine.options.key_variable names {key_variable}, which must be set to the key of the servers; it is"
+                " not. Export it."
+            )
         options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
         options += ("--max-num-seqs", str(max_batch))
         own = [
@@ -115,13 +138,34 @@ class ServerEngine(Engine):
                 device=devices[number] if devices else None,
                 seconds=request_seconds,
                 options=(*options, *memory_options(kv_cache_gigabytes, gpu_memory_utilization), *arguments),
+                host=host,
+                key=self.key,
             )
             for number in range(0 if urls else servers)
         ]
-        self.servers: list[Server] = [*own, *(Server(url, seconds=request_seconds, key=key) for url in urls)]
+        given = [Server(url, seconds=request_seconds, key=self.key, ca_file=ca_file) for url in urls]
+        self.servers: list[Server] = [*own, *given]
         self._wait_for_servers(time.monotonic() + start_seconds)
         if loads:
             self._choose_ways(weights)
+        threading.Thread(target=self._watch, args=(health_seconds,), name="reasoner-health", daemon=True).start()
+
+    def _watch(self, seconds: float) -> None:
+        """Check the health of servers in use, until the engine is closed."""
+        misses = dict.fromkeys(self.servers, 0)
+        with ThreadPoolExecutor(len(self.servers), thread_name_prefix="reasoner-health") as pool:
+            due = time.monotonic() + seconds
+            while not self._closing.wait(max(0.0, due - time.monotonic())):
+                due = time.monotonic() + seconds
+                asked = self.alive
+                for server, healthy in zip(asked, pool.map(lambda one: one.healthy(seconds), asked), strict=True):
+                    misses[server] = 0 if healthy else misses[server] + 1
+                    if misses[server] == HEALTH_MISSES:
+                        misses[server] = 0
+                        self._leave_out(
+                            server, Lost(f"{server.url} did not pass {HEALTH_MISSES} health checks in a row")
+                        )
+                        server.hang_up()
 
     def _wait_for_servers(self, deadline: float) -> None:
         try:
@@ -253,7 +297,9 @@ class ServerEngine(Engine):
             EngineError: a worker of a server received other weights, or no server has the new ones.
         """
         for server in self.servers:
-            server.revive()
+            server.restart()
+        with ThreadPoolExecutor(len(self.servers)) as pool:  # each that is gone costs seconds
+            list(pool.map(Server.revive, self.servers))
         given = Checksum()
         with self._store.written(given.over(weights), f"v{version}-{secrets.token_hex(4)}") as written:
             if fetching := [server.url for server in self.alive if server.pulls]:
@@ -349,6 +395,7 @@ class ServerEngine(Engine):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._closing.set()
             for server in getattr(self, "servers", []):
                 server.stop()
             self._store.close()

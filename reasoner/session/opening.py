@@ -28,7 +28,6 @@ from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.data.turns import Ends, ends_of
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import probe_ids
-from reasoner.engine.serve import engine_key
 from reasoner.model.paths import ModelError
 from reasoner.model.random_state import seed_everything
 from reasoner.model.sharding import is_sharded
@@ -330,7 +329,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
         return opened()
     # The main process starts the servers and sends them their weights; every process samples from them.
     engine = opened() if processes.is_main() else None
-    urls, key = processes.gather(([server.url for server in getattr(engine, "servers", [])], engine_key()))[0]
+    urls, key = processes.gather(([s.url for s in getattr(engine, "servers", [])], getattr(engine, "key", "")))[0]
     return engine or opened(urls=urls, loads=False, key=key)
 
 

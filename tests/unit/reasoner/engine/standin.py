@@ -6,6 +6,7 @@ Faults can be switched on: each attribute of `StandIn` says which.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,10 +36,13 @@ class Worker(WeightLoader):
 class StandIn:
     """A running stand-in."""
 
-    def __init__(self, *, workers: int = 2) -> None:
+    def __init__(self, *, workers: int = 2, tls: ssl.SSLContext | None = None) -> None:
         self.workers = [Worker() for _ in range(workers)]
         self.calls: list[str] = []
         """Paths and methods, in order of arrival."""
+        self.seeds: list[int] = []
+        """Seeds of completions, in order of arrival."""
+        self.keys: set[str] = set()
         self.blind = False
         """It does not see the trainer's files."""
         self.keeps_cache = False
@@ -57,6 +61,7 @@ class StandIn:
                 outer._answer(self, {"data": [{"id": "model"}]})
 
             def do_POST(self) -> None:
+                outer.keys.add(self.headers.get("Authorization", ""))
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer._answer(self, outer._post(self.path, json.loads(body) if body else {}))
 
@@ -65,8 +70,11 @@ class StandIn:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
         self._http.daemon_threads = True
+        self._http.handle_error = lambda *_: None  # clients that hang up
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._http.server_address[1]}"
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         method = body.get("method", path.partition("?")[0])
@@ -81,6 +89,7 @@ class StandIn:
             return {"success": not self.keeps_cache}
         if method == "/v1/completions":
             sampled = {"tokens": [], "token_logprobs": [-0.5] * 3}
+            self.seeds.append(body["seed"])
             return {
                 "choices": [{"text": self.url, "token_ids": [1, 2, 3], "finish_reason": "length", "logprobs": sampled}]
             }

@@ -6,18 +6,17 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from reasoner.engine import fetch, open_engine, weights
+from reasoner.engine import fetch, weights
 from reasoner.engine.base import EngineError
 from reasoner.engine.check import checksum
 from reasoner.engine.fetch import Fetch, Source
-from reasoner.engine.server import ServerEngine
 from reasoner.engine.vllm_internals import tensors_of
 from reasoner.engine.weights import WeightHost, WeightStore, in_dtype, write_buckets
 from tests.unit.reasoner.engine.standin import StandIn
@@ -176,33 +175,6 @@ def test_what_cannot_be_fetched_is_told(
     monkeypatch.undo()
     monkeypatch.setattr(fetch.os, "getuid", lambda: 12345)
     assert "must belong to the user of the server" in str(finished(Fetch(source)).error)
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[..., tuple[ServerEngine, list[StandIn]]]]:
-    """Open an engine over stand-ins."""
-    standins: list[StandIn] = []
-    engines: list[ServerEngine] = []
-
-    def start(count: int = 2, *, blind: bool = True, **options: object) -> tuple[ServerEngine, list[StandIn]]:
-        standins.extend(StandIn() for _ in range(count))
-        for one in standins:
-            one.blind = blind
-        engine = open_engine(
-            "vllm-server",
-            **{"model_path": "", "max_model_len": 64, "dtype": "bfloat16", "weights_folder": str(tmp_path)}
-            | {"urls": [one.url for one in standins]}
-            | options,  # pyright: ignore[reportArgumentType]
-        )
-        assert isinstance(engine, ServerEngine)
-        engines.append(engine)
-        return engine, standins
-
-    yield start
-    for engine in engines:
-        engine.close()
-    for one in standins:
-        one.close()
 
 
 def arrived(standin: StandIn) -> list[str]:
