@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from reasoner.errors import ReasonerError
@@ -26,6 +26,17 @@ class Finished(NamedTuple):
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (overrides tuple.index on purpose)
     """Position in the requests given to `generate`."""
     completion: Completion
+
+
+class Adapter(NamedTuple):
+    """A LoRA adapter, for engines that apply it to the base model themselves."""
+
+    tensors: NamedTensors
+    """peft's names and tensors."""
+    config: Mapping[str, object]
+    """Content of peft's adapter_config.json."""
+    base: Callable[[], NamedTensors]
+    """The base model's weights under Hugging Face names. If sharded, every process must iterate over all of them."""
 
 
 class Engine(ABC):
@@ -62,6 +73,14 @@ class Engine(ABC):
         Returns:
             Checksum of the received tensors, as computed by `reasoner.engine.check.checksum`.
         """
+
+    def load_adapter(self, adapter: Adapter, version: int) -> str | None:
+        """Apply new weights of an adapter, apart from its base model, instead of `load_weights`.
+
+        Returns:
+            Checksum of the received tensors; None if this engine does not apply adapters: merge and load the whole.
+        """
+        return None
 
     @abstractmethod
     def score(self, token_ids: Sequence[int]) -> list[float]:

@@ -16,6 +16,8 @@ ROUTES = frozenset(
         ("GET", "/health"),
         ("GET", "/v1/models"),
         ("POST", "/v1/completions"),
+        ("POST", "/v1/load_lora_adapter"),
+        ("POST", "/v1/unload_lora_adapter"),
         ("POST", "/pause"),
         ("POST", "/resume"),
         ("POST", "/reset_prefix_cache"),

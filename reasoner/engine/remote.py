@@ -27,6 +27,8 @@ from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.serve import engine_key, server_environment
 from verifiers.own_files import open_own
 
+ADAPTER_PREFIX = "reasoner-"
+"""Beginning of the names of trainers' adapters."""
 CONNECT_SECONDS = 10.0
 """Seconds for a connection to be accepted; a machine that is gone accepts none."""
 STALLED_SECONDS = 60.0
@@ -75,6 +77,9 @@ class Server:
         self.pending = 0
         """Requests sent but not answered yet."""
         self.model = ""
+        """Name of the model that requests ask for: the server's own, or the present adapter."""
+        self.models: list[str] = []
+        """Names of the server's model and of its adapters, when it was last seen to be ready."""
         self.pulls: bool | None = None
         """True if it fetches weights, False if it reads the trainer's files; None: not decided yet."""
         self.why_lost = ""
@@ -134,9 +139,10 @@ class Server:
         """Return True if the server passes its health check and names its model."""
         try:
             self._answer("GET", "/health", timeout=5.0)
-            self.model = self._answer("GET", "/v1/models", timeout=5.0)["data"][0]["id"]
+            self.models = [one["id"] for one in self._answer("GET", "/v1/models", timeout=5.0)["data"]]
         except (Lost, Refused):
             return False
+        self.model = self.models[0]
         return True
 
     def wait_until_ready(self, deadline: float) -> None:
@@ -198,7 +204,37 @@ class Server:
         finally:
             self.post("/resume")
             self.paused_seconds = time.monotonic() - paused
+        self.model = self.models[0]
         return [str(digest) for digest in digests]
+
+    def has_base(self, run: str) -> bool:
+        """Return True if the server has the base model of a run: it has adapters whose names begin with the run's."""
+        return any(name.startswith(run) for name in self.models)
+
+    def load_adapter(self, name: str, folder: Path) -> str | None:
+        """Load an adapter and use it from now on; unload those before it, also those of an earlier run.
+
+        Requests that run go on with the adapter that they began with.
+
+        Returns:
+            Why vLLM does not apply the adapter; None if it does.
+        """
+        began = time.monotonic()
+        try:
+            self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+        except Refused as error:
+            return str(error)
+        except Lost as error:  # vLLM answers 500 to an adapter that it cannot apply
+            if not self.healthy(5.0):
+                raise
+            return str(error)
+        self.paused_seconds = time.monotonic() - began
+        own, *others = self.models
+        self.models, self.model = [own, name], name
+        for other in others:
+            if other.startswith(ADAPTER_PREFIX):
+                self.post("/v1/unload_lora_adapter", {"lora_name": other})
+        return None
 
     def restart(self) -> None:
         """Start the server's process again if it has ended. Nothing is done for a server started elsewhere.

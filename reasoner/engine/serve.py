@@ -50,6 +50,7 @@ def server_environment(key: str | None = None) -> dict[str, str]:
     """Return this process's environment plus the key, reload endpoints on, and the engine in a separate process."""
     return os.environ | {
         "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
         KEY_VARIABLE: key or engine_key(),
     }

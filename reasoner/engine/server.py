@@ -7,10 +7,8 @@ if it sees them, and fetches them over HTTP otherwise. Letters: T tokens.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
-import secrets
 import shutil
 import statistics
 import tempfile
@@ -18,13 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from reasoner import processes
 from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import (
+    Adapter,
     Engine,
     EngineError,
     Finished,
@@ -34,15 +32,17 @@ from reasoner.engine.base import (
     most_tokens,
     stop_strings,
 )
-from reasoner.engine.check import Checksum, check_checksum, checksum
+from reasoner.engine.check import checksum
+from reasoner.engine.delivery import Delivery
+from reasoner.engine.fleet import Fleet
 from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
 from reasoner.engine.serve import engine_key
-from reasoner.engine.weights import WeightStore, Written
+from reasoner.engine.weights import WeightStore
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
-HEALTH_MISSES = 3
-"""Health checks without an answer after which a server counts as lost."""
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM 0.32 has room for (vllm/config/lora.py, MaxLoRARanks)."""
 
 
 class ServerEngine(Engine):
@@ -72,6 +72,8 @@ class ServerEngine(Engine):
         weights_folder: str = "/dev/shm",
         weights_host: str | None = None,
         weights_port: int = 0,
+        lora: Literal["adapter", "merged"] = "adapter",
+        lora_rank: int | None = None,
         loads: bool = True,
         key_variable: str = KEY_VARIABLE,
         key: str | None = None,
@@ -100,6 +102,10 @@ class ServerEngine(Engine):
             weights_folder: folder for the files, in memory; a server that fetches them uses a folder of that name.
             weights_host: this machine's address for servers that fetch; None: that from which it reaches each server.
             weights_port: port at which servers fetch; 0: a free one.
+            lora: what travels of a policy with LoRA. "adapter": the adapter alone, which vLLM applies; "merged": the
+                whole model with the adapter merged into it, also used where vLLM cannot apply the adapter. Merged is
+                faster on a CPU; in bfloat16 it rounds away changes that are small beside the weight.
+            lora_rank: rank of the policy's adapter; None: it has none. Set by the trainer.
             loads: False if another process sends the servers their weights.
             key_variable: environment variable with the servers' key, if it is not REASONER_ENGINE_KEY. Where it is not
                 set, a key is drawn for the servers started here.
@@ -120,8 +126,8 @@ class ServerEngine(Engine):
         self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
         self._store = WeightStore(self._folder, dtype=dtype, host=weights_host, port=weights_port)
         self.version = 0
-        self._notes: list[str] = []
-        self._closed, self._closing = False, threading.Event()
+        self._closed = False
+        self._lora = lora if lora_rank is not None else "merged"
         self.key = key or engine_key(key_variable)
         if urls and key_variable != KEY_VARIABLE and not (key or os.environ.get(key_variable, "").strip()):
             raise EngineError(
@@ -129,7 +135,7 @@ class ServerEngine(Engine):
                 " not. Export it."
             )
         options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
-        options += ("--max-num-seqs", str(max_batch))
+        options += ("--max-num-seqs", str(max_batch), *lora_options(lora_rank if self._lora == "adapter" else None))
         own = [
             OwnServer(
                 model_path,
@@ -144,71 +150,21 @@ class ServerEngine(Engine):
             for number in range(0 if urls else servers)
         ]
         given = [Server(url, seconds=request_seconds, key=self.key, ca_file=ca_file) for url in urls]
-        self.servers: list[Server] = [*own, *given]
-        self._wait_for_servers(time.monotonic() + start_seconds)
-        if loads:
-            self._choose_ways(weights)
-        threading.Thread(target=self._watch, args=(health_seconds,), name="reasoner-health", daemon=True).start()
-
-    def _watch(self, seconds: float) -> None:
-        """Check the health of servers in use, until the engine is closed."""
-        misses = dict.fromkeys(self.servers, 0)
-        with ThreadPoolExecutor(len(self.servers), thread_name_prefix="reasoner-health") as pool:
-            due = time.monotonic() + seconds
-            while not self._closing.wait(max(0.0, due - time.monotonic())):
-                due = time.monotonic() + seconds
-                asked = self.alive
-                for server, healthy in zip(asked, pool.map(lambda one: one.healthy(seconds), asked), strict=True):
-                    misses[server] = 0 if healthy else misses[server] + 1
-                    if misses[server] == HEALTH_MISSES:
-                        misses[server] = 0
-                        self._leave_out(
-                            server, Lost(f"{server.url} did not pass {HEALTH_MISSES} health checks in a row")
-                        )
-                        server.hang_up()
-
-    def _wait_for_servers(self, deadline: float) -> None:
+        self._fleet = Fleet([*own, *given])
+        self._delivery = Delivery(self._fleet, self._store)
         try:
-            if not self.servers:
-                raise EngineError("servers must be >= 1, or urls given; got neither. Set engine.options.servers.")
-            for server in self.servers:
-                server.wait_until_ready(deadline)
+            self._fleet.wait_until_ready(time.monotonic() + start_seconds)
+            if loads:
+                self._delivery.choose_ways(weights)
         except BaseException:
             self.close()
             raise
-
-    def _choose_ways(self, weights: str) -> None:
-        """Decide for each server if it reads the files of new weights or fetches them, by trying.
-
-        Raises:
-            EngineError: a server must read the files but does not see them, or it lacks the worker extension.
-        """
-        seen = self._folder / "seen"
-        seen.write_text(secrets.token_hex(16))
-        try:
-            for server in self.servers:
-                server.pulls = weights == "pull" or not server.sees(seen)
-                if server.pulls and weights == "file":
-                    raise EngineError(
-                        f"{server.url} must be able to read {self._folder}, where this trainer writes weights; it"
-                        " cannot. Set engine.options.weights: pull, or weights_folder to a folder that both see."
-                    )
-        except (Lost, Refused) as error:
-            self.close()
-            raise EngineError(
-                f"{server.url} must run `python -m reasoner.engine.serve` of this version: {error}"
-            ) from error
-        except EngineError:
-            self.close()
-            raise
-        for pulls, way in ((False, f"read new weights in {self._folder}"), (True, "fetch new weights over HTTP")):
-            if urls := [server.url for server in self.servers if server.pulls == pulls]:
-                self._notes.append(f"vLLM servers that {way}: {', '.join(urls)} (engine.options.weights={weights})")
+        self._fleet.watch(health_seconds)
 
     @property
-    def alive(self) -> list[Server]:
-        """Servers that answer and have the current weights."""
-        return [server for server in self.servers if server.alive]
+    def servers(self) -> list[Server]:
+        """All servers, those that are lost too."""
+        return self._fleet.servers
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         check_requests(requests, params, limit=self._limit)
@@ -254,15 +210,15 @@ class ServerEngine(Engine):
         """Send one request to the server with the fewest pending; if that server is lost, try another one."""
         while True:
             with lock:
-                alive = self.alive
+                alive = self._fleet.alive
                 if not alive:
-                    raise EngineError(f"every vLLM server is lost. {self._tails()}")
+                    raise self._fleet.all_lost()
                 server = min(alive, key=lambda one: one.pending)
                 server.pending += 1
             try:
                 return server.post("/v1/completions", body(server.model))
             except Lost as error:
-                self._leave_out(server, error)
+                self._fleet.leave_out(server, error)
             except Refused as error:
                 raise EngineError(f"{server.url} refused a request: {error}") from error
             finally:
@@ -285,60 +241,51 @@ class ServerEngine(Engine):
         )
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
-        given = self._send(weights, version) if self._loads else checksum(weights)
-        self._agree()
+        if self._loads:
+            self._fleet.revive()
+            given = self._delivery.send_model(weights, version)
+        else:
+            given = checksum(weights)
+        self._fleet.agree()
         self.version = version
         return given
 
-    def _send(self, weights: NamedTensors, version: int) -> str:
-        """Send weights to every server that answers; return the checksum of what was given.
-
-        Raises:
-            EngineError: a worker of a server received other weights, or no server has the new ones.
-        """
-        for server in self.servers:
-            server.restart()
-        with ThreadPoolExecutor(len(self.servers)) as pool:  # each that is gone costs seconds
-            list(pool.map(Server.revive, self.servers))
-        given = Checksum()
-        with self._store.written(given.over(weights), f"v{version}-{secrets.token_hex(4)}") as written:
-            if fetching := [server.url for server in self.alive if server.pulls]:
-                self._store.serve(fetching)
-            for digests in self._on_each(lambda server: self._deliver(server, written)):
-                for digest in digests:
-                    check_checksum(written.digest, digest)
-        return given.digest()
-
-    def _deliver(self, server: Server, written: Written) -> list[str]:
-        """Load weights into one server; return the checksum of each of its workers."""
-        if not server.pulls:
-            return server.load(written.folder)
-        place = hashlib.blake2b(server.url.encode(), digest_size=6).hexdigest()
-        source = self._store.source(written, url=server.url, into=self._folder.parent / f"reasoner-pulled-{place}")
-        server.fetch(source)
+    def load_adapter(self, adapter: Adapter, version: int) -> str | None:
+        if self._lora == "merged":
+            return None
+        if self._loads:
+            self._fleet.revive()
+        without = processes.gather(self._delivery.without_base() if self._loads else set[str]())[0]
+        if without:
+            base = adapter.base()
+            self._delivery.send_model(base, version, only=without) if self._loads else checksum(base)
+        given, refusal = "", None
         try:
-            return server.load(source.folder)
-        finally:
-            with suppress(Lost):
-                server.rpc("reasoner_drop", str(source.folder))
-
-    def _agree(self) -> None:
-        """Use the servers that the main process has sent the weights to, on every process."""
-        current = set(processes.gather([server.url for server in self.alive])[0])
-        for server in self.servers:
-            server.alive = server.url in current
+            given = self._delivery.send_adapter(adapter, version) if self._loads else checksum(adapter.tensors)
+        except Refused as error:
+            refusal = str(error)
+        if refusal := processes.gather(refusal)[0]:
+            self._lora = "merged"
+            self._fleet.notes.append(
+                f"the adapter is merged into the model for vLLM, which does not apply it: {refusal}"
+            )
+            return None
+        self._fleet.agree()
+        self.version = version
+        return given
 
     def score(self, token_ids: Sequence[int]) -> list[float]:
         body = {"prompt": list(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        answers = self._on_each(lambda server: server.post("/v1/completions", {"model": server.model, **body}))
-        scored = [_prompt_logprobs(answer, token_ids) for answer in answers]
-        for server, other in zip(self.alive, scored, strict=True):
-            gap = statistics.fmean(abs(a - b) for a, b in zip(scored[0], other, strict=True))
+        answers = self._fleet.on_each(lambda one: one.post("/v1/completions", {"model": one.model, **body}))
+        scored = [(server, _prompt_logprobs(answer, token_ids)) for server, answer in answers]
+        first = scored[0][1]
+        for server, other in scored:
+            gap = statistics.fmean(abs(a - b) for a, b in zip(first, other, strict=True))
             if not gap <= TOLERANCES[self._dtype].probe:
                 raise EngineError(
                     f"{server.url} scores a text {gap:.3g} nats per token differently from the others: other weights."
                 )
-        return scored[0]
+        return first
 
     def choose(self, prompts: Sequence[Sequence[int]], choices: Mapping[str, Sequence[int]]) -> list[list[float]]:
         """Use guided decoding (one request per prompt) if every choice is a single token; else the default method."""
@@ -355,38 +302,8 @@ class ServerEngine(Engine):
         with ThreadPoolExecutor(max(1, count), thread_name_prefix="reasoner-choice") as pool:
             return list(pool.map(ask, prompts))
 
-    def _on_each(self, call: Callable[[Server], Any]) -> list[Any]:
-        """Call a function on all live servers in parallel and return the results. Servers that fail are marked lost.
-
-        Raises:
-            EngineError: all servers are lost, or one refuses.
-        """
-        asked = self.alive
-        with ThreadPoolExecutor(max(1, len(asked))) as pool:
-            futures = [(server, pool.submit(call, server)) for server in asked]
-        answers: list[Any] = []
-        for server, future in futures:
-            try:
-                answers.append(future.result())
-            except Lost as error:
-                self._leave_out(server, error)
-            except Refused as error:
-                raise EngineError(f"{server.url} refused: {error}") from error
-        if not answers:
-            raise EngineError(f"every vLLM server is lost. {self._tails()}")
-        return answers
-
-    def _leave_out(self, server: Server, error: Lost) -> None:
-        """Stop using a server until the next weight sync."""
-        if server.alive:
-            server.alive, server.why_lost = False, str(error)
-            self._notes.append(f"left out until the next weight sync: {error}")
-
-    def _tails(self) -> str:
-        return " ".join(f"{server.why_lost} {server.failure_hint()}".strip() for server in self.servers)
-
     def take_notes(self) -> list[str]:
-        notes, self._notes = self._notes, []
+        notes, self._fleet.notes = self._fleet.notes, []
         return notes
 
     def sleep(self) -> None:
@@ -395,9 +312,7 @@ class ServerEngine(Engine):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._closing.set()
-            for server in getattr(self, "servers", []):
-                server.stop()
+            self._fleet.close()
             self._store.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -445,6 +360,23 @@ def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> 
     # splitting a prompt over two steps needs resetting a seeded generator, which torch supports only on CUDA
     whole = ("--no-enable-chunked-prefill",)
     return ("--kv-cache-memory-bytes", cache, "--gpu-memory-utilization", "0.05", "--enforce-eager", *whole)
+
+
+def lora_options(rank: int | None) -> tuple[str, ...]:
+    """Return vLLM's arguments for adapters of this rank: room for the present one and the next.
+
+    Raises:
+        EngineError: vLLM has no room for so large a rank.
+    """
+    if rank is None:
+        return ()
+    fitting = [most for most in LORA_RANKS if most >= rank]
+    if not fitting:
+        raise EngineError(
+            f"vLLM applies adapters of a rank up to {LORA_RANKS[-1]}; got model.lora.rank={rank}. Set"
+            " engine.options.lora: merged."
+        )
+    return ("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(fitting[0]))
 
 
 def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:

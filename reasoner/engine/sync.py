@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from reasoner import processes
-from reasoner.engine.base import Engine, NamedTensors
+from reasoner.engine.base import Adapter, Engine, NamedTensors
 from reasoner.engine.check import Checksum, check_checksum, check_probe
 
 
@@ -20,6 +20,7 @@ def sync(
     score: Callable[[Sequence[int]], list[float]],
     dtype: torch.dtype,
     check: bool = True,
+    adapter: Adapter | None = None,
 ) -> float:
     """Send the weights, compare the checksum of what arrived, and score the probe on both sides.
 
@@ -31,14 +32,19 @@ def sync(
         score: returns the policy's own log-probabilities of the probe.
         dtype: dtype of the policy; sets the tolerance.
         check: False skips checksum and probe.
+        adapter: the policy's adapter; an engine that applies adapters gets it alone, any other gets `weights`.
     Returns:
         The mean absolute difference on the probe in nats per token; NaN if not checked.
     Raises:
         EngineError: other weights arrived, or the two sides score the probe differently.
     """
     expected = score(probe) if check else []
-    sent = Checksum()
-    arrived = engine.load_weights(sent.over(weights), version)
+    sent, arrived = Checksum(), None
+    if adapter is not None:
+        arrived = engine.load_adapter(adapter._replace(tensors=sent.over(adapter.tensors)), version)
+    if arrived is None:
+        sent = Checksum()
+        arrived = engine.load_weights(sent.over(weights), version)
     if not check:
         return float("nan")
     check_checksum(sent.digest(), arrived)

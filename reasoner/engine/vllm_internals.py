@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from reasoner.engine.base import EngineError, NamedTensors
-from reasoner.engine.check import Checksum
+from reasoner.engine.check import Checksum, checksum
 from reasoner.engine.fetch import Fetch, Source
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class WeightLoader:
         """Load the safetensors files of a folder in place; return the checksum of the tensors read."""
         return load_into(self, tensors_of(Path(folder)))
 
+    def reasoner_checksum(self, folder: str) -> str:
+        """Return the checksum of the tensors in the files of a folder."""
+        return checksum(tensors_of(Path(folder)))
+
     def reasoner_drop(self, folder: str) -> None:
         """Remove fetched files."""
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,6 +100,7 @@ def repack_tied_head(worker: Any) -> None:
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     head = getattr(worker.model_runner.model, "lm_head", None)
+    head = getattr(head, "base_layer", head)  # under a LoRA layer, which shows its attributes as its own
     if head is not None and hasattr(head, "cpu_linear"):
         dispatch_cpu_unquantized_gemm(head, remove_weight=False)
 

@@ -21,6 +21,7 @@ from reasoner.engine import weight_host
 from reasoner.engine.base import EngineError, NamedTensors
 from reasoner.engine.check import Checksum
 from reasoner.engine.fetch import Source
+from reasoner.engine.remote import Lost
 
 BUCKET_BYTES = 1 << 30
 """Bytes of tensors that are collected in memory before they are written to a file (ours)."""
@@ -51,10 +52,12 @@ def in_dtype(weights: NamedTensors, dtype: torch.dtype) -> Iterator[tuple[str, T
         yield name, tensor.to(dtype) if tensor.is_floating_point() and tensor.dim() > 1 else tensor
 
 
-def write_buckets(weights: NamedTensors, folder: Path, *, bucket_bytes: int = BUCKET_BYTES) -> Written:
+def write_buckets(
+    weights: NamedTensors, folder: Path, *, bucket_bytes: int = BUCKET_BYTES, file: str | None = None
+) -> Written:
     """Write weights to safetensors files of at most `bucket_bytes`; a larger tensor has a file of its own.
 
-    No more than one bucket is held in memory.
+    No more than one bucket is held in memory. With `file` all go into one file of that name.
     """
     from safetensors.torch import save_file
 
@@ -63,7 +66,7 @@ def write_buckets(weights: NamedTensors, folder: Path, *, bucket_bytes: int = BU
     sent = Checksum()
 
     def flush() -> None:
-        name = f"weights-{len(files) + 1:05d}.safetensors"
+        name = file or f"weights-{len(files) + 1:05d}.safetensors"
         save_file(bucket, folder / name)
         files[name] = (folder / name).stat().st_size
         bucket.clear()
@@ -71,7 +74,7 @@ def write_buckets(weights: NamedTensors, folder: Path, *, bucket_bytes: int = BU
     held = 0
     for name, tensor in sent.over(weights):
         size = tensor.numel() * tensor.element_size()
-        if bucket and held + size > bucket_bytes:
+        if bucket and held + size > bucket_bytes and file is None:
             flush()
             held = 0
         bucket[name] = tensor.contiguous().cpu()
@@ -144,9 +147,13 @@ class WeightStore:
         self._process: WeightHost | None = None
 
     @contextmanager
-    def written(self, weights: NamedTensors, name: str) -> Iterator[Written]:
+    def written(self, weights: NamedTensors, name: str, *, file: str | None = None) -> Iterator[Written]:
         """Write the weights to files, which are removed at the end of the block.
 
+        Args:
+            weights: names and tensors.
+            name: name of the files' folder.
+            file: name of the one file that takes them all; None: as many as their size asks for.
         Raises:
             EngineError: the folder has no room for them.
         """
@@ -156,7 +163,7 @@ class WeightStore:
         folder.mkdir()
         try:
             try:
-                written = write_buckets(in_dtype(weights, self._dtype), folder)
+                written = write_buckets(in_dtype(weights, self._dtype), folder, file=file)
             except (OSError, SafetensorError) as error:
                 raise EngineError(
                     f"weights could not be written to {folder}: {error}. Free some of it (a container: --shm-size), or"
@@ -175,14 +182,20 @@ class WeightStore:
         if self._process is not None and self._process.running:
             return
         self.close()
-        ours = {self._host or address_towards(url) for url in urls}
+        ours = {self._host} if self._host else {address for url in urls if (address := address_towards(url))}
         host = ours.pop() if len(ours) == 1 else "0.0.0.0"  # everywhere, if servers see this machine differently
         self._process = WeightHost(self.folder, host=host, port=self._port, key=self._key)
 
     def source(self, written: Written, *, url: str, into: Path) -> Source:
-        """Return what the server at `url` must know to fetch the files."""
+        """Return what the server at `url` must know to fetch the files.
+
+        Raises:
+            Lost: this machine has no way to the server.
+        """
         assert self._process is not None, "serve first"
         host = self._host or address_towards(url)
+        if host is None:
+            raise Lost(f"{url}: this machine has no way to it")
         address = f"[{host}]" if ":" in host else host
         return Source(
             url=f"http://{address}:{self._process.port}/{written.folder.name}",
@@ -198,15 +211,14 @@ class WeightStore:
             self._process = None
 
 
-def address_towards(url: str) -> str:
-    """Return this machine's address as the machine at `url` sees it. Nothing is sent.
-
-    Raises:
-        OSError: there is no way to that machine.
-    """
+def address_towards(url: str) -> str | None:
+    """Return this machine's address as the machine at `url` sees it; None if there is no way to it. Nothing is sent."""
     at = urlsplit(url)
     assert at.hostname is not None
-    family, kind, *_, address = socket.getaddrinfo(at.hostname, at.port or 80, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.connect(address)  # of a datagram socket: only chooses the route
-        return str(probe.getsockname()[0])
+    try:
+        family, kind, *_, address = socket.getaddrinfo(at.hostname, at.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # of a datagram socket: only chooses the route
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

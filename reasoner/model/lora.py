@@ -213,13 +213,35 @@ def save_adapter(adapted: PeftModel, weights: dict[str, Tensor], folder: Path, *
         nested.rmdir()
 
 
-def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+def peft_weights(adapted: PeftModel) -> Iterator[tuple[str, Tensor]]:
+    """Yield the policy's adapter under the names of peft's files. If sharded, every process must iterate over all."""
+    for name, tensor in adapter_weights(adapted):
+        yield ".".join(part for part in name.split(".") if part != ADAPTER), tensor.detach()
+
+
+def peft_config(adapted: PeftModel) -> dict[str, object]:
+    """Return what an engine must know of the policy's adapter, as in peft's adapter_config.json."""
+    config = adapted.peft_config[ADAPTER].to_dict()
+    kept = ("r", "lora_alpha", "bias", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "target_parameters")
+    targets = config["target_modules"]
+    return {
+        "peft_type": "LORA",
+        "target_modules": targets if isinstance(targets, str) else sorted(targets or ()),
+        **{name: config[name] for name in kept if name in config},
+    }
+
+
+def plain_weights(model: PreTrainedModel, *, merged: bool = True) -> Iterator[tuple[str, Tensor]]:
     """Yield Hugging Face names and tensors of the full model: adapters merged into copies, tied tensors once.
+
+    With `merged=False` they are those of the base model under the adapters.
 
     Only one merged copy exists at a time if the caller keeps none, so memory grows only by the largest matrix. If the
     weights are sharded, every process must iterate over all of them.
     """
-    adapted: dict[str, Any] = {name: one for name, one in model.named_modules() if hasattr(one, "get_delta_weight")}
+    adapted: dict[str, Any] = {}
+    if merged:
+        adapted = {name: one for name, one in model.named_modules() if hasattr(one, "get_delta_weight")}
     in_bits = quantized_layers(model)
     once = {name for name, _ in model.named_parameters()}
     again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once

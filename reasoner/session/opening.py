@@ -313,6 +313,8 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
     own_copy = is_sharded(policy.scorer) or config.rollout.ahead > 0  # the policy must not change under the sampler
     shared = None if own_copy else policy.unwrapped()
+    servers = config.engine.name == "vllm-server"
+    rank = {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
 
     def opened(**further: object) -> Engine:
         return open_engine(
@@ -322,10 +324,10 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
             max_model_len=policy.context,
             seed=config.seed,
             model=shared,
-            **(config.engine.options | further),
+            **(config.engine.options | rank | further),
         )
 
-    if config.engine.name != "vllm-server" or processes.count() == 1:
+    if not servers or processes.count() == 1:
         return opened()
     # The main process starts the servers and sends them their weights; every process samples from them.
     engine = opened() if processes.is_main() else None

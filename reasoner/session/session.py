@@ -14,9 +14,11 @@ from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.sampler import summary
 from reasoner.engine import Engine, NoEngine
+from reasoner.engine.base import Adapter
 from reasoner.engine.sync import sync
 from reasoner.errors import Interrupted
 from reasoner.evaluation.evaluate import Evaluation, evaluate
+from reasoner.model.lora import peft_config, peft_weights, plain_weights
 from reasoner.observe.display.display import Display
 from reasoner.policy.checkpoint import GO_ON, copy_model, save_checkpoint, save_model
 from reasoner.policy.policy import Policy
@@ -94,10 +96,19 @@ class Session:
             score=self.policy.finite_scores,
             dtype=self.policy.dtype,
             check=self.config.engine.sync_check,
+            adapter=self._adapter(),
         )
         self.in_engine = self.policy.version
         self.show_notes()
         return gap
+
+    def _adapter(self) -> Adapter | None:
+        """Return the policy's adapter apart from its base model, for an engine that applies it itself."""
+        adapted = self.policy.adapter
+        if adapted is None:
+            return None
+        base = partial(plain_weights, self.policy.unwrapped(), merged=False)
+        return Adapter(tensors=peft_weights(adapted), config=peft_config(adapted), base=base)
 
     def show_notes(self) -> None:
         """Print what the engine has to say."""

@@ -51,7 +51,7 @@ def opened(
     shake(model, seed=1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    options = OPTIONS.get(name, {})
+    options = OPTIONS.get(name, {}) | ({"weights": "pull" if tied else "file"} if name == "vllm-server" else {})
     engine = open_engine(
         name, model_path=str(folder), dtype="float32", max_model_len=CONTEXT, seed=0, model=None, **options
     )

@@ -25,12 +25,16 @@ class Worker(WeightLoader):
     def __init__(self) -> None:
         self.weights: dict[str, torch.Tensor] = {}
         self.drops_a_tensor = False
+        self.misreads = False
 
     def reasoner_load_weights(self, folder: str) -> str:
         self.weights = dict(tensors_of(Path(folder)))
         if self.drops_a_tensor:
             self.weights.popitem()
         return checksum(self.weights.items())
+
+    def reasoner_checksum(self, folder: str) -> str:
+        return "another" if self.misreads else super().reasoner_checksum(folder)
 
 
 class StandIn:
@@ -43,6 +47,11 @@ class StandIn:
         self.seeds: list[int] = []
         """Seeds of completions, in order of arrival."""
         self.keys: set[str] = set()
+        self.adapters: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {}
+        """Tensors and configuration of each adapter that is loaded, by name."""
+        self.models_asked: list[str] = []
+        self.cannot_apply: str | None = None
+        """Why it cannot apply adapters."""
         self.blind = False
         """It does not see the trainer's files."""
         self.keeps_cache = False
@@ -58,7 +67,7 @@ class StandIn:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                outer._answer(self, {"data": [{"id": "model"}]})
+                outer._answer(self, {"data": [{"id": name} for name in ("model", *outer.adapters)]})
 
             def do_POST(self) -> None:
                 outer.keys.add(self.headers.get("Authorization", ""))
@@ -87,7 +96,16 @@ class StandIn:
             return {"results": [getattr(worker, method)(*body["args"]) for worker in self.workers]}
         if method == "/reset_prefix_cache":
             return {"success": not self.keeps_cache}
+        if method == "/v1/load_lora_adapter":
+            if self.cannot_apply:
+                return {"error": self.cannot_apply, "status": 500}
+            folder = Path(body["lora_path"])
+            config = json.loads((folder / "adapter_config.json").read_text())
+            self.adapters[body["lora_name"]] = (dict(tensors_of(folder)), config)
+        if method == "/v1/unload_lora_adapter":
+            del self.adapters[body["lora_name"]]
         if method == "/v1/completions":
+            self.models_asked.append(body["model"])
             sampled = {"tokens": [], "token_logprobs": [-0.5] * 3}
             self.seeds.append(body["seed"])
             return {
@@ -102,7 +120,7 @@ class StandIn:
             handler.close_connection = True
             return
         content = json.dumps(answer).encode()
-        handler.send_response(200)
+        handler.send_response(answer.get("status", 200))
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)

@@ -18,7 +18,7 @@ from reasoner.engine.base import EngineError
 from reasoner.engine.check import checksum
 from reasoner.engine.fetch import Fetch, Source
 from reasoner.engine.vllm_internals import tensors_of
-from reasoner.engine.weights import WeightHost, WeightStore, in_dtype, write_buckets
+from reasoner.engine.weights import WeightHost, WeightStore, address_towards, in_dtype, write_buckets
 from tests.unit.reasoner.engine.standin import StandIn
 
 
@@ -265,6 +265,12 @@ def test_a_server_that_cannot_reach_the_trainer_is_left_out(opened, monkeypatch:
     (said,) = [note for note in engine.take_notes() if "left out" in note]
     assert f"could not fetch the weights: {unreachable}" in said
     assert "Connection refused" in said
+
+
+def test_the_trainer_is_fetched_from_at_the_address_that_a_server_sees() -> None:
+    assert address_towards("http://127.0.0.1:8000") == "127.0.0.1"
+    assert address_towards("https://[::1]") in ("::1", None), "None where IPv6 is off"
+    assert address_towards("http://no-such-machine.invalid:8000") is None
 
 
 def test_the_host_is_started_again_if_it_ended(opened) -> None:
