@@ -138,7 +138,7 @@ def measure(work: Path) -> None:
     path = str(work / "trainer-model")
     model, tokenizer = load_model(ModelSection(path=path), seed=0)
     adapted = add_adapter(model, LoraConfig(rank=8), seed=0)
-    options = {"urls": [URL], "lora_rank": 8, "start_seconds": 3000.0}
+    options = {"urls": [URL], "lora": "adapter", "lora_rank": 8, "start_seconds": 3000.0}
     engine = open_engine("vllm-server", model_path=path, dtype="bfloat16", max_model_len=CONTEXT, **options)
     assert isinstance(engine, ServerEngine)
     probe = probe_ids(model.config.vocab_size, forbidden=tokenizer.all_special_ids)
@@ -201,7 +201,7 @@ def config(work: Path, name: str, steps: int, lora: bool) -> Path:
                 "prompt": {"chat": "never"},
                 "rollout": {"problems_per_step": 8, "group_size": 8, "max_tokens": 48},
                 "optim": {"lr": 1e-3},
-                "engine": {"name": "vllm-server", "options": {"urls": [URL]}},
+                "engine": {"name": "vllm-server", "options": {"urls": [URL], "lora": "adapter"}},
                 "eval": {"problems": 8},
                 "checkpoint": {"every": 1},
             }

@@ -40,6 +40,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerEng
             max_model_len=CONTEXT,
             kv_cache_gigabytes=0.1,
             weights="pull",
+            lora="adapter",
             lora_rank=4,
             arguments=["--tensor-parallel-size", "2"],
         )
