@@ -97,6 +97,10 @@ class Server:
         return self._answer("POST", path, json=body)
 
     def _answer(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = self._send(method, path, **options)
+        return answer.json() if answer.content.strip() else {}
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self._client.request(method, self.url + path, extensions={"trace": self._note_socket}, **options)
         except httpx.RequestError as error:
@@ -109,7 +113,7 @@ class Server:
             )
         if answer.is_client_error:
             raise Refused(f"{answer.status_code}: {answer.text[:500]}")
-        return answer.json() if answer.content.strip() else {}
+        return answer
 
     def _note_socket(self, event: str, info: dict[str, Any]) -> None:
         """Remember the socket of a new connection (httpcore's trace of a request)."""
@@ -221,7 +225,8 @@ class Server:
         """
         began = time.monotonic()
         try:
-            self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+            # answered by a sentence, not by JSON
+            self._send("POST", "/v1/load_lora_adapter", json={"lora_name": name, "lora_path": str(folder)})
         except Refused as error:
             return str(error)
         except Lost as error:  # vLLM answers 500 to an adapter that it cannot apply
@@ -233,7 +238,7 @@ class Server:
         self.models, self.model = [own, name], name
         for other in others:
             if other.startswith(ADAPTER_PREFIX):
-                self.post("/v1/unload_lora_adapter", {"lora_name": other})
+                self._send("POST", "/v1/unload_lora_adapter", json={"lora_name": other})
         return None
 
     def restart(self) -> None:

@@ -102,8 +102,10 @@ class StandIn:
             folder = Path(body["lora_path"])
             config = json.loads((folder / "adapter_config.json").read_text())
             self.adapters[body["lora_name"]] = (dict(tensors_of(folder)), config)
+            return {"text": "Success: LoRA adapter added successfully."}
         if method == "/v1/unload_lora_adapter":
             del self.adapters[body["lora_name"]]
+            return {"text": "Success: LoRA adapter removed successfully."}
         if method == "/v1/completions":
             self.models_asked.append(body["model"])
             sampled = {"tokens": [], "token_logprobs": [-0.5] * 3}
@@ -119,7 +121,7 @@ class StandIn:
         if self.dead:
             handler.close_connection = True
             return
-        content = json.dumps(answer).encode()
+        content = str(answer["text"]).encode() if "text" in answer else json.dumps(answer).encode()
         handler.send_response(answer.get("status", 200))
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
