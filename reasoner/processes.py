@@ -4,7 +4,7 @@ Every process has the same problems in the same order, samples its share of them
 share of the rows. Only the main process (rank 0) writes. With a single process, every function returns its input.
 
 What is exchanged here travels over a gloo group of its own, through host memory: such a call may wait for the slowest
-completion of a step, and neither that wait nor those bytes belong to the devices' group (NCCL), which reduces gradients.
+completion of a step. Neither that wait nor those bytes belong to the group of the devices (NCCL), which adds gradients.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def _others() -> Iterator[None]:
             + (", or raise processes.wait_seconds if one was still sampling." if late else ".")
             + " Continue with --resume."
         ) from error
+
+
+def group() -> dist.ProcessGroup | None:
+    """Return the group of `connect`, for other libraries; None: torch's default group."""
+    return _group
 
 
 def count() -> int:

@@ -76,8 +76,8 @@ def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) 
     if plugin.cpu_ram_efficient_loading:
         raise ConfigError(
             "bad-value",
-            "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which leaves reference"
-            " and reward models empty in all processes but the first. Start from configs/accelerate/fsdp2.yaml.",
+            "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which loads the whole"
+            " model in the first process, while here each reads its shards. Start from configs/accelerate/fsdp2.yaml.",
         )
     if config.optim.name != "adamw":
         raise ConfigError(
