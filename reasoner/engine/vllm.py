@@ -65,8 +65,8 @@ class VllmEngine(Engine):
             gpu_memory_utilization: share of GPU memory.
             enforce_eager: no CUDA graphs; None: only on a CPU.
             max_batch: most sequences at a time.
-            tensor_parallel_size: number of processes, each on its own device, that hold one model together. The launched
-                processes must be a multiple of it, and neighbours share an engine.
+            tensor_parallel_size: number of processes, each on its own device, that hold one model together. The number
+                of processes must be a multiple of it; neighbours share an engine.
             sleeps: False for a second engine in this process. vLLM has one memory pool per process, so the sleep of one
                 engine would free the other's memory too.
         Raises:
@@ -271,8 +271,8 @@ def _team(size: int) -> range:
     if size < 1 or count % size:
         raise EngineError(
             f"engine.options.tensor_parallel_size={size} divides one model over {size} processes, so their number must"
-            f" be a multiple of it; got {count}. Start them with `accelerate launch --num_processes {max(2, size)} ...`,"
-            " or use engine.name=vllm-server with engine.options.arguments:"
+            f" be a multiple of it; got {count}. Start them with `accelerate launch --num_processes {max(2, size)}"
+            " ...`, or use engine.name=vllm-server with engine.options.arguments:"
             f' ["--tensor-parallel-size", "{size}"].'
         )
     return range(rank - rank % size, rank - rank % size + size)

@@ -5,8 +5,8 @@
   model's own `load_weights` fails. `reload_weights` works, with two exceptions: the packed copy behind a tied head, and
   experts, whose `quant_method` packs them only while it has no `moe_kernel`.
 - `LLM.llm_engine.engine_core.shutdown`: stop without waiting for the garbage collector.
-- `vllm.distributed.parallel_state.destroy_distributed_environment` and `_WORLD`: what that shutdown calls at its end. It
-  destroys torch's default process group, which is the trainer's where several processes train.
+- `vllm.distributed.parallel_state.destroy_distributed_environment` and `_WORLD`: what that shutdown calls at its end.
+  It destroys torch's default process group, which is the trainer's where several processes train.
 - `CuMemAllocator.allocator_and_pools`, `release_pools`: leave free memory for the next engine.
 - `CPUAttentionBackend.get_supported_head_sizes`: report an unsupported model at the start, not at the first completion.
 

@@ -64,8 +64,8 @@ def check_environments(
             raise ConfigError(
                 "bad-value",
                 f"engine.options.tensor_parallel_size must be 1 with an environment ({name}, of task {problem.task}):"
-                " processes that share an engine must sample the same turns at the same time. Use one device per engine,"
-                " or engine.name=vllm-server.",
+                " processes that share an engine must sample the same turns at the same time. Use one device for each"
+                " engine, or engine.name=vllm-server.",
             )
         if not METHODS[config.method].several_turns:
             raise ConfigError(

@@ -80,7 +80,6 @@ def test_two_processes_with_an_engine_each_leave_the_records_of_one(two: Path, t
 
 
 def test_one_model_over_two_processes_leaves_the_records_of_one(two: Path, tmp_path: Path) -> None:
-    """With one test problem fewer than processes, too: the other process takes part in sampling it."""
     run(config_of(tmp_path, "team", tensor_parallel_size=2), 2)
     for file in FILES:
         ours, theirs = records(tmp_path / "team" / "1-grpo", file), records(two, file)

@@ -192,7 +192,9 @@ IN_VLLM = [
         "vllm",
         VLLM,
         "destroy_distributed_environment",
-        lambda: "destroy_distributed_environment()" in source("vllm.distributed.parallel_state:cleanup_dist_env_and_memory"),
+        lambda: (
+            "destroy_distributed_environment()" in source("vllm.distributed.parallel_state:cleanup_dist_env_and_memory")
+        ),
         "see what ends the trainer's process group when an engine of several processes is closed, in `stop_core`",
     ),
     Name(

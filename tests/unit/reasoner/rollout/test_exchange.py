@@ -10,9 +10,7 @@ from reasoner.rollout.exchange import pack, unpack
 from tasks import Problem
 from verifiers import Outcome, Verdict
 
-PROBLEMS = [
-    Problem(id=str(n), task="t", prompt=f"{n}?", reference=str(n), verifier="exact") for n in range(3)
-]
+PROBLEMS = [Problem(id=str(n), task="t", prompt=f"{n}?", reference=str(n), verifier="exact") for n in range(3)]
 
 
 def group(place: int, lengths: list[int], *, masked: bool = False) -> RolloutGroup:
@@ -53,7 +51,10 @@ def test_nothing_arrives_as_nothing() -> None:
 def test_a_token_takes_eight_bytes_and_not_thirteen() -> None:
     groups = [(0, group(0, [2000] * 8))]
     bare = [
-        (place, replace(one, rollouts=tuple(replace(r, completion=replace(r.completion, text="")) for r in one.rollouts)))
+        (
+            place,
+            replace(one, rollouts=tuple(replace(r, completion=replace(r.completion, text="")) for r in one.rollouts)),
+        )
         for place, one in groups
     ]
     assert len(pickle.dumps(pack(bare))) / 16_000 < 8.5
