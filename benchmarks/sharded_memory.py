@@ -4,13 +4,15 @@
 
 Without a model, one from scratch with 150 million parameters is written first. The processes are gloo's on the CPU,
 sharded by FSDP2 as configs/accelerate/fsdp2.yaml asks. Peaks are those of the kernel (VmHWM), reset before each phase,
-less what a process has before it loads anything. Then each checkpoint is resumed with another number of processes, and
-the loss of the next update must be that of the run that went on.
+less what a process has before it loads anything; pages of mapped files count while they are open. Then each checkpoint
+is resumed with another number of processes, and the gradient norm of the next update must be that of the run that went
+on.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import sys
@@ -76,6 +78,7 @@ class Peak:
         self.before = self._read("VmRSS")
 
     def reset(self) -> None:
+        ctypes.CDLL(None).malloc_trim(0)  # what the phase before has freed
         Path("/proc/self/clear_refs").write_text("5")
 
     def mib(self) -> float:
