@@ -56,6 +56,7 @@ def config_of(folder: Path, name: str, **options: object) -> Path:
         "task": {**TASK, "options": {**TASK["options"], "demonstrations": "worked"}},
         "eval": {"problems": 5, "every": 2},
         "checkpoint": {"every": 2},
+        "algorithm": {"kl_coef": 0.01, "entropy_coef": 0.01},  # a gradient also where all answers are wrong
         "engine": {"name": "vllm", "options": {"kv_cache_gigabytes": 0.1, **options}},
         "grading": {"workers": 1},
     }
@@ -73,6 +74,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_processes_with_an_engine_each_leave_the_records_of_one(two: Path, tmp_path: Path) -> None:
     run(config_of(tmp_path, "one"), 1)
+    assert all(row["optim/grad_norm"] > 1e-4 for row in records(two, "metrics.jsonl"))
     for file in FILES:
         ours, theirs = records(two, file), records(tmp_path / "one" / "1-grpo", file)
         assert len(ours) == len(theirs) > 0

@@ -180,6 +180,7 @@ def test_a_second_engine_beside_the_policys_is_refused_in_several_processes(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "rank", lambda: 0)
     with pytest.raises(EngineError, match="give the judge its endpoint"):
         engine_of(sleeps=False)
 
