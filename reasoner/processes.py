@@ -38,7 +38,9 @@ def connect(*, wait_seconds: int) -> None:
     if count() > 1:
         if _group is not None:
             dist.destroy_process_group(_group)
-        _group = dist.new_group(backend="gloo", timeout=timedelta(seconds=wait_seconds))
+        made = dist.new_group(backend="gloo", timeout=timedelta(seconds=wait_seconds))
+        assert isinstance(made, dist.ProcessGroup), made  # every process is a member
+        _group = made
 
 
 @contextmanager

@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, fsdp2_prepare_model
 from safetensors import safe_open
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -160,7 +163,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def save_optimizer_shards(optimizer: torch.optim.Optimizer, folder: Path, group: dist.ProcessGroup | None) -> None:
     """Write the optimizer's tensors with torch.distributed.checkpoint, each process its shards, flushed to disk."""
     with _also_alone():
-        dcp.save(optimizer_tensors(optimizer), checkpoint_id=folder, process_group=group)
+        save(optimizer_tensors(optimizer), checkpoint_id=folder, process_group=group)
 
 
 @contextmanager
@@ -185,16 +188,18 @@ def load_optimizer_shards(
         ValueError: a tensor is not finite.
     """
     parameters = [parameter for one in optimizer.param_groups for parameter in one["params"]]
-    stored = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    stored = FileSystemReader(folder).read_metadata().state_dict_metadata
     tensors: dict[str, Tensor] = {}
     for name, about in stored.items():
+        if not isinstance(about, TensorStorageMetadata):
+            raise ValueError(f"{name} of the optimizer's state is not a tensor")
         parameter = parameters[int(name.partition(".")[0])]
         dtype, size = about.properties.dtype, about.size
         tensors[name] = (
             torch.zeros_like(parameter, dtype=dtype) if size == parameter.shape else torch.zeros(size, dtype=dtype)
         )
     with _also_alone():
-        dcp.load(tensors, checkpoint_id=folder, process_group=group)
+        load(tensors, checkpoint_id=folder, process_group=group)
     if not math.isfinite(largest(tensors.values())):
         raise ValueError("the optimizer's state is not finite")
     state: dict[int, dict[str, Tensor]] = {}

@@ -186,7 +186,7 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, 
 
 
 @contextmanager
-def as_checkpoint_error(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+def as_checkpoint_error(folder: Path, kinds: tuple[type[BaseException], ...] = UNREADABLE) -> Iterator[None]:
     """Re-raise read errors as CheckpointError. A ModelError is converted only if its model lies in this folder."""
     try:
         yield
