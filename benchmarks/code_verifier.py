@@ -66,7 +66,8 @@ def cruxeval_asserts(backend: str, folder: Path) -> dict[str, JSON]:
         verdict = verifier.verify(completion=str(gold["code"]), reference={"tests": tests})
         if verdict.reward != 1.0:
             faults.append(f"{problem.id}: {verdict.outcome} ({verdict.reason})")
-    return summary([Validation(len(problems), len(problems) - len(faults), 0, faults, [], [])], time.perf_counter() - started)
+    found = Validation(len(problems), len(problems) - len(faults), 0, faults, [], [])
+    return summary([found], time.perf_counter() - started)
 
 
 def latency(backend: str, problems: list[Problem]) -> dict[str, JSON]:

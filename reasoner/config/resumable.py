@@ -26,6 +26,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "logging": ALL,
     "grading": ALL,
     "engine": ALL,
+    "processes": ALL,
     "batch": ALL,
     "model": ("gradient_checkpointing",),
     "name": ALL,

@@ -611,6 +611,14 @@ class DpoSection(Section):
 TrackerName = Literal["wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
 
 
+class ProcessesSection(Section):
+    """Several processes of one run, as `accelerate launch` or torchrun starts them."""
+
+    wait_seconds: int = Field(default=3600, ge=10)
+    """Longest wait of one process for another, in seconds: for the slowest completion of a step and for its verdict. A
+    process that dies is noticed at once; this is how long a machine that vanishes can keep the others waiting."""
+
+
 class LoggingSection(Section):
     """Trackers that receive the metrics, in addition to metrics.jsonl."""
 

@@ -23,6 +23,7 @@ from reasoner.config.sections import (
     OptimSection,
     PairsSection,
     PreferenceSection,
+    ProcessesSection,
     PromptSection,
     RewardModelSection,
     RolloutSection,
@@ -69,6 +70,7 @@ class StageConfig(Section):
     """Reward in training instead of the tasks' own verifiers, which still grade every evaluation: a reward model, a
     weighted sum, ... None: the tasks' own verifiers."""
     watch: WatchSection = WatchSection()
+    processes: ProcessesSection = ProcessesSection()
     logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="before")

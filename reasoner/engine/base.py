@@ -52,6 +52,11 @@ class Engine(ABC):
     runs_beside: ClassVar[bool] = False
     """True if it can sample in a thread while the policy learns (`rollout.ahead`)."""
 
+    @property
+    def in_step(self) -> bool:
+        """True if several processes share the engine, so that all of them must call `generate` equally often."""
+        return False
+
     @abstractmethod
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         """Yield each completion as it finishes, so that grading overlaps with generation.

@@ -1,4 +1,4 @@
-"""vLLM in the trainer's process, on the same device.
+"""vLLM in the trainer's process, on the same device. Of several processes each has an engine for its share of requests.
 
 Cached keys and values outlive a weight update unless the prefix cache is reset.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from transformers import AutoConfig
 
+from reasoner import processes
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests, most_tokens, stop_strings
 from reasoner.engine.environment import imported_for_good, without
 from reasoner.engine.vllm_internals import check_head_size, load_into, pools_outlive, stop_core
@@ -64,12 +65,21 @@ class VllmEngine(Engine):
             gpu_memory_utilization: share of GPU memory.
             enforce_eager: no CUDA graphs; None: only on a CPU.
             max_batch: most sequences at a time.
-            tensor_parallel_size: number of GPUs that share the model; more than 1 cannot load weights.
+            tensor_parallel_size: number of processes, each on its own device, that hold one model together. The number
+                of processes must be a multiple of it; neighbours share an engine.
             sleeps: False for a second engine in this process. vLLM has one memory pool per process, so the sleep of one
                 engine would free the other's memory too.
         Raises:
-            EngineError: vLLM is not installed or does not start.
+            EngineError: vLLM is not installed or does not start, or there are too few processes.
         """
+        self._team = _team(tensor_parallel_size)
+        self._joined = processes.count() > 1
+        if self._joined and not sleeps:
+            raise EngineError(
+                "a second vLLM engine beside the policy's (a judge) can run in a single process only, because all"
+                f" processes would have to start it at the same moment; got {processes.count()} processes. Serve that"
+                " model (`vllm serve`) and give the judge its endpoint."
+            )
         cuda = torch.cuda.is_available()
         memory: dict[str, Any] = (
             {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleeps}
@@ -85,6 +95,8 @@ class VllmEngine(Engine):
             logprobs_mode="processed_logprobs",
             max_num_seqs=max_batch,
             tensor_parallel_size=tensor_parallel_size,
+            # of several processes each has its own device, and vLLM joins their process group
+            distributed_executor_backend="external_launcher" if self._joined else None,
             # splitting a prompt over two steps needs resetting a seeded generator, which torch supports only on CUDA
             enable_chunked_prefill=cuda,
             disable_log_stats=True,
@@ -96,15 +108,27 @@ class VllmEngine(Engine):
         self._tokenizer = self._llm.get_tokenizer()
         self.max_model_len = max_model_len
         self._sleeps = cuda and sleeps
-        self._workers = tensor_parallel_size
         self._asleep = False
         self._closed = False
         self._calls = 0
         self.version = 0
 
+    @property
+    def in_step(self) -> bool:
+        return len(self._team) > 1
+
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         check_requests(requests, params, limit=self.max_model_len)
-        return self._generate(list(requests), params)
+        return self._of_team(requests, params) if self.in_step else self._generate(list(requests), params)
+
+    def _of_team(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        """Sample the requests of all processes that share this engine; yield this one's."""
+        gathered = processes.gather(list(requests))
+        before = sum(len(gathered[rank]) for rank in self._team if rank < processes.rank())
+        asked = [request for rank in self._team for request in gathered[rank]]
+        for index, completion in self._generate(asked, params):
+            if before <= index < before + len(requests):
+                yield Finished(index - before, completion)
 
     def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
         import vllm
@@ -163,12 +187,6 @@ class VllmEngine(Engine):
         )
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
-        if self._workers > 1:  # separate processes, to which vLLM would pickle its arguments
-            raise EngineError(
-                f"tensor_parallel_size must be 1 where weights are loaded in process; got {self._workers}. Use"
-                ' engine.name=vllm-server with engine.options.arguments: ["--tensor-parallel-size",'
-                f' "{self._workers}"].'
-            )
         if self._asleep:
             torch.cuda.empty_cache()  # vLLM's allocator cannot ask torch to release memory cached by an update
             self._llm.wake_up(tags=["weights"])
@@ -238,9 +256,26 @@ class VllmEngine(Engine):
         with suppress(RuntimeError):  # after an error there may be too little memory
             self._wake()  # freeing memory while asleep leaves vLLM's allocator in an error state
         with pools_outlive(self._sleeps):
-            stop_core(self._llm)
+            stop_core(self._llm, shared_group=self._joined)
             del self._llm
             gc.collect()
+
+
+def _team(size: int) -> range:
+    """Return the ranks of the processes that share this process's engine.
+
+    Raises:
+        EngineError: the launched processes cannot be divided into teams of this size.
+    """
+    count, rank = processes.count(), processes.rank()
+    if size < 1 or count % size:
+        raise EngineError(
+            f"engine.options.tensor_parallel_size={size} divides one model over {size} processes, so their number must"
+            f" be a multiple of it; got {count}. Start them with `accelerate launch --num_processes {max(2, size)}"
+            " ...`, or use engine.name=vllm-server with engine.options.arguments:"
+            f' ["--tensor-parallel-size", "{size}"].'
+        )
+    return range(rank - rank % size, rank - rank % size + size)
 
 
 def most_cache(*, model: str, dtype: str, max_model_len: int, max_num_seqs: int, **_: object) -> float:

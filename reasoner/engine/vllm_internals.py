@@ -5,6 +5,8 @@
   model's own `load_weights` fails. `reload_weights` works, with two exceptions: the packed copy behind a tied head, and
   experts, whose `quant_method` packs them only while it has no `moe_kernel`.
 - `LLM.llm_engine.engine_core.shutdown`: stop without waiting for the garbage collector.
+- `vllm.distributed.parallel_state.destroy_distributed_environment` and `_WORLD`: what that shutdown calls at its end.
+  It destroys torch's default process group, which is the trainer's where several processes train.
 - `CuMemAllocator.allocator_and_pools`, `release_pools`: leave free memory for the next engine.
 - `CPUAttentionBackend.get_supported_head_sizes`: report an unsupported model at the start, not at the first completion.
 
@@ -121,9 +123,30 @@ def check_head_size(size: int) -> None:
         )
 
 
-def stop_core(llm: LLM) -> None:
-    """Stop an engine's workers now instead of at the next garbage collection."""
-    llm.llm_engine.engine_core.shutdown()
+def stop_core(llm: LLM, *, shared_group: bool) -> None:
+    """Stop an engine's workers now instead of at the next garbage collection.
+
+    Args:
+        llm: the engine.
+        shared_group: True if torch's default process group is the trainer's: it is kept, only vLLM's own are destroyed.
+    """
+    from vllm.distributed import parallel_state
+
+    before = parallel_state.destroy_distributed_environment
+    if shared_group:
+        parallel_state.destroy_distributed_environment = _destroy_own_groups
+    try:
+        llm.llm_engine.engine_core.shutdown()
+    finally:
+        parallel_state.destroy_distributed_environment = before
+
+
+def _destroy_own_groups() -> None:
+    from vllm.distributed import parallel_state
+
+    if parallel_state._WORLD is not None:
+        parallel_state._WORLD.destroy()
+    parallel_state._WORLD = None
 
 
 @contextmanager

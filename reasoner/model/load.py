@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from safetensors import SafetensorError
-from torch import nn
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -31,11 +36,14 @@ from reasoner.model.measured import measure
 from reasoner.model.paths import ModelError
 from reasoner.model.quantized import bits_config, settle
 from reasoner.model.save import stored_dtype
+from reasoner.model.sharding import stored_tensors
 from reasoner.model.soundness import weights_fault
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model"]
+"""Files of a model on the hub that are read."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.role == 'assistant' %}{% generation %}{{ message.content }}<|im_end|>{% endgeneration %}\n"
@@ -95,6 +103,86 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
     return Loaded(model.eval(), tokenizer)
 
 
+class Empty(NamedTuple):
+    """A model whose weights are read only once it is sharded, by `sharding.fill`."""
+
+    loaded: Loaded
+    stored: Mapping[str, Path]
+    """File of each tensor."""
+
+
+def load_empty(section: ModelSection, *, weights_dtype: torch.dtype) -> Empty | None:
+    """Build a model whose weights take no memory yet: nothing writes to their pages before they are sharded.
+
+    Returns:
+        the model; None if it must be loaded as a whole: it is made from scratch, its files are not safetensors or have
+        other names or shapes than its parameters, or it must be measured or enlarged first.
+    """
+    if section.path is None or section.from_scratch is not None:
+        return None
+    try:
+        path = local_model(section.path)
+        folder = Path(path) if Path(path).is_dir() else Path(snapshot_download(path, allow_patterns=MODEL_FILES))
+        config, tokenizer = load_config_and_tokenizer(section.model_copy(update={"path": str(folder)}))
+        stored = stored_tensors(folder)
+    except (OSError, ValueError, SafetensorError):  # the whole load says what is wrong
+        return None
+    if not stored or not is_known(config) or section.quantization:
+        return None
+    with init_empty_weights(include_buffers=False):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=weights_dtype, attn_implementation=section.attention, trust_remote_code=False
+        )
+    model.tie_weights()
+    if not _fits(model, stored):
+        return None
+    filled: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, held in module.named_parameters(recurse=False):
+            if held not in filled:
+                filled[held] = nn.Parameter(torch.empty(held.shape, dtype=weights_dtype))
+            setattr(module, name, filled[held])
+    with suppress(OSError, ValueError):
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    allow_unpadded(model)
+    return Empty(Loaded(model.eval(), tokenizer), stored)
+
+
+def _fits(model: PreTrainedModel, stored: Mapping[str, Path]) -> bool:
+    """Return True if every parameter of a model is stored under its own name, in its shape."""
+    shapes: dict[str, list[int]] = {}
+    for file in set(stored.values()):
+        with safe_open(file, framework="pt") as tensors:
+            shapes |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no mapping)
+    return all(shapes.get(name) == list(held.shape) for name, held in model.named_parameters())
+
+
+def check_filled(parameters: Mapping[str, Tensor], sizes: Sequence[Mapping[str, float]], path: str) -> None:
+    """Check a model that each process filled with its own shards, as `check_weights` does a whole one.
+
+    Args:
+        parameters: by the names that `fill` was given.
+        sizes: what `fill` returned, of every process.
+        path: of the model, for the message.
+    Raises:
+        ModelError: a value is not finite, or a matrix is all zeros; the message names it.
+    """
+    for name, parameter in parameters.items():
+        found = [one[name] for one in sizes]
+        if not all(map(math.isfinite, found)):
+            raise _damaged(f"{name} contains values that are not finite", path)
+        if max(found) == 0 and parameter.ndim >= 2:
+            raise _damaged(f"{name} contains only zeros", path)
+
+
+def _damaged(fault: str, path: str) -> ModelError:
+    return ModelError(
+        f"model {path!r} is damaged: {fault}. Its file was cut or overwritten, or it was saved by a run that had"
+        " diverged: fetch or export it again.",
+        path=path,
+    )
+
+
 def dtype_of(section: ModelSection) -> torch.dtype:
     """Return the dtype in which a trained model of this config section is saved: that of its base's files."""
     if section.from_scratch is not None or section.path is None:
@@ -146,11 +234,7 @@ def check_weights(model: PreTrainedModel, path: str) -> None:
     """
     fault = weights_fault(model)
     if fault is not None:
-        raise ModelError(
-            f"model {path!r} is damaged: {fault}. Its file was cut or overwritten, or it was saved by a run that had"
-            " diverged: fetch or export it again.",
-            path=path,
-        )
+        raise _damaged(fault, path)
 
 
 def check_family(model: PreTrainedModel) -> None:

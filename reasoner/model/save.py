@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from reasoner.model.internals import checkpoint_names
 from reasoner.model.paths import DTYPE_FILE, DTYPE_NAMES
 
 DTYPES: Mapping[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
@@ -78,6 +80,58 @@ def write_model(
     model.save_pretrained(folder, state_dict=cast(weights, dtype))
     config_in(model.config, dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def write_model_share(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    dtype: torch.dtype,
+    *,
+    rank: int,
+    count: int,
+) -> None:
+    """Write one process's part of the folder that `write_model` writes alone. The first also writes all but weights.
+
+    Args:
+        model, tokenizer, folder, dtype: as for `write_model`.
+        weights: this process's tensors, from `own_share`.
+        rank: of this process.
+        count: of processes.
+    """
+    model_config = config_in(model.config, dtype)
+    file = folder / f"model-{rank + 1:05d}-of-{count:05d}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in checkpoint_names(model.config, cast(weights, dtype).items()):
+        tensors[name] = tensor.contiguous()
+    save_file(tensors, file, metadata={"format": "pt"})
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if rank == 0:
+        model_config = config_in(model.config, dtype)
+        model_config.architectures = [type(model).__name__.removeprefix("FSDP")]
+        model_config.save_pretrained(folder)
+        if model.generation_config is not None:
+            model.generation_config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def write_index(folder: Path) -> None:
+    """Write the index of a model's safetensors files, once all are written."""
+    files = sorted(folder.glob("model-*-of-*.safetensors"))
+    names: dict[str, str] = {}
+    size = 0
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            names |= dict.fromkeys(tensors.keys(), file.name)
+        size += file.stat().st_size
+    index = {"metadata": {"total_size": size}, "weight_map": names}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def settle_dtype(folder: Path, dtype: str | None) -> None:

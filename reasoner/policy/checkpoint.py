@@ -7,24 +7,34 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from pydantic import ValidationError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError, faults
 from reasoner.model.paths import ModelError
 from reasoner.model.random_state import random_state, set_random_state
-from reasoner.model.save import settle_dtype
+from reasoner.model.save import settle_dtype, write_index
+from reasoner.model.sharding import is_sharded, is_sharded_state, load_optimizer_shards, save_optimizer_shards
 from reasoner.model.soundness import largest
 from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
-from reasoner.storage.files import copy_files, remove_folder, write_folder
+from reasoner.storage.files import (
+    DISK_FAULTS,
+    as_disk_error,
+    copy_files,
+    folder_being_written,
+    half_written,
+    remove_folder,
+    write_folder,
+)
 from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
@@ -38,10 +48,17 @@ class CheckpointError(ReasonerError, RuntimeError):
     """A checkpoint could not be read; older checkpoints are not affected."""
 
 
+OPTIMIZER_SHARDS = "optimizer"
+"""Folder of a sharded optimizer's state, in the format of torch.distributed.checkpoint."""
+
+
 def save_checkpoint(
     root: Path, policy: Policy, progress: Progress, *, keep: int, further: Sequence[Callable[[Path], None]] = ()
 ) -> Path:
-    """Write a checkpoint atomically, then remove all but the newest `keep`. Only the main process writes.
+    """Write a checkpoint atomically, then remove all but the newest `keep`.
+
+    Of a sharded policy every process writes a part of the weights and its shards of the optimizer's state; otherwise
+    the main process writes all. The rest is the same, and each kind of checkpoint resumes on any number of processes.
 
     Args:
         root: folder of the checkpoints.
@@ -56,22 +73,62 @@ def save_checkpoint(
 
     def fill(folder: Path) -> None:
         policy.save_trained(folder)
-        with (folder / "training.pt").open("wb") as file:  # given a path, torch hides errno
-            torch.save(training_state(policy), file)
-        for write_more in further:
-            write_more(folder)
-        (folder / "progress.json").write_text(json.dumps(progress.to_json(), indent=1))
+        if shards:
+            save_optimizer_shards(policy.optimizer, folder / OPTIMIZER_SHARDS, processes.group())
+        if processes.is_main():
+            with (folder / "training.pt").open("wb") as file:  # given a path, torch hides errno
+                torch.save(training_state(policy), file)
+            for write_more in further:
+                write_more(folder)
+            (folder / "progress.json").write_text(json.dumps(progress.to_json(), indent=1))
 
-    def write() -> None:
-        last = latest_checkpoint(root)
-        newest = f"The last good one is {last}" if last else "There is none yet"
-        advice = f"{newest}. {GO_ON}"
-        write_folder(target, fill, what=f"checkpoint {target}", advice=advice)
-        prune(root, keep=keep)
-
+    shards = is_sharded_state(policy.optimizer.state_dict())
+    last = latest_checkpoint(root)
+    newest = f"The last good one is {last}" if last else "There is none yet"
     with policy.collected(trained=True):
-        processes.on_main(write)
+        _write_together(target, fill, policy, what=f"checkpoint {target}", advice=f"{newest}. {GO_ON}")
+    processes.on_main(lambda: prune(root, keep=keep))
     return target
+
+
+def _write_together(target: Path, fill: Callable[[Path], None], policy: Policy, *, what: str, advice: str) -> None:
+    """Write a folder atomically: of a sharded policy every process fills it, otherwise the main process alone.
+
+    It gets its name once every process has written and flushed its files.
+
+    Raises:
+        DiskError: the disk is full or not writable, on the process that met it.
+        RuntimeError: on the others.
+    """
+    if not is_sharded(policy.scorer):
+        processes.on_main(lambda: write_folder(target, fill, what=what, advice=advice))
+        return
+    opened = folder_being_written(target, what=what, advice=advice)
+    with ExitStack() as stack:
+        processes.on_main(lambda: stack.enter_context(opened) and None)
+        error: Exception | None = None
+        try:
+            with as_disk_error(what, target.parent, advice, DISK_FAULTS):
+                fill(half_written(target))
+        except Exception as caught:  # raised below, after the other processes are informed
+            error = caught
+        failed = [said for said in processes.gather(repr(error) if error else None) if said]
+        if error is not None:
+            raise error
+        if failed:
+            raise RuntimeError(f"another process failed: {failed[0]}")
+
+        def finish() -> None:
+            for model in written_together(half_written(target)):
+                write_index(model)
+            stack.close()
+
+        processes.on_main(finish)
+
+
+def written_together(folder: Path) -> list[Path]:
+    """Return the folders below one in which several processes wrote a model's weights."""
+    return sorted({file.parent for file in folder.rglob("model-*-of-*.safetensors")})
 
 
 def prune(root: Path, *, keep: int) -> None:
@@ -81,7 +138,7 @@ def prune(root: Path, *, keep: int) -> None:
 
 
 def save_model(target: Path, policy: Policy, companions: Callable[[Path], None] = lambda folder: None) -> None:
-    """Write a plain model folder atomically, replacing an older one. Only the main process writes.
+    """Write a plain model folder atomically, replacing an older one; a sharded model in as many files as processes.
 
     Args:
         target: the folder.
@@ -93,10 +150,11 @@ def save_model(target: Path, policy: Policy, companions: Callable[[Path], None] 
 
     def fill(folder: Path) -> None:
         policy.save(folder)
-        companions(folder)
+        if processes.is_main():
+            companions(folder)
 
     with policy.collected(trained=False):
-        processes.on_main(lambda: write_folder(target, fill, what=f"model {target}", advice=GO_ON))
+        _write_together(target, fill, policy, what=f"model {target}", advice=GO_ON)
 
 
 def copy_model(source: Path, folder: Path, *, dtype: str | None = None) -> None:
@@ -128,7 +186,7 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, 
 
 
 @contextmanager
-def as_checkpoint_error(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+def as_checkpoint_error(folder: Path, kinds: tuple[type[BaseException], ...] = UNREADABLE) -> Iterator[None]:
     """Re-raise read errors as CheckpointError. A ModelError is converted only if its model lies in this folder."""
     try:
         yield
@@ -165,7 +223,7 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
         ConfigError: the state belongs to another kind of optimizer.
     """
     with as_checkpoint_error(folder):
-        state = read_state(folder / "training.pt")
+        state = read_state(folder / "training.pt", mapped=is_sharded(policy.scorer))
         _check_finite(state["optimizer"])
         version, random = int(state["version"]), state["random"]
     # outside the block: too little device memory is no damage
@@ -176,23 +234,30 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
             f"optim.name must stay {written}, as in the state of {folder}; got {named}. Set it back, or start a new run"
             f" from {folder / 'model'}.",
         )
-    load_optimizer_state(policy.optimizer, state["optimizer"])
+    if (shards := folder / OPTIMIZER_SHARDS).is_dir():
+        with as_checkpoint_error(folder, (*UNREADABLE, CheckpointException)):
+            load_optimizer_shards(policy.optimizer, state["optimizer"]["param_groups"], shards, processes.group())
+    else:
+        load_optimizer_state(policy.optimizer, state["optimizer"])
     policy.apply_settings()  # a resumed run may have other settings than the saved state
     policy.version = version
     with as_checkpoint_error(folder):
         set_random_state(random)
 
 
-def read_state(file: Path) -> dict[str, Any]:
+def read_state(file: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Read tensors, numbers and text from a file. A pickle with anything else is refused before any of it runs.
 
+    Args:
+        file: written by torch.save.
+        mapped: True leaves the tensors in the file until they are used, for a process that needs a part of them.
     Raises:
         ValueError: it contains anything else.
     """
     with torch.serialization.safe_globals(ARRAY), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickles that torch did not write
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped or None)
         except (*UNREADABLE, AttributeError, IndexError, ImportError, AssertionError) as error:
             if isinstance(error, OSError | RuntimeError):
                 raise

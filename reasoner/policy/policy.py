@@ -27,24 +27,47 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms, merge_metrics
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.config.errors import ConfigError
+from reasoner.config.sections import ModelSection
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
-from reasoner.model.load import compute_dtype, context_limit, dtype_of, eos_ids, load_model
+from reasoner.model.load import (
+    Loaded,
+    check_filled,
+    compute_dtype,
+    context_limit,
+    dtype_of,
+    eos_ids,
+    load_empty,
+    load_model,
+)
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
     add_adapter,
     dropout_modules,
     exclusive,
+    is_adapter,
     load_adapter,
+    plain_name,
     plain_weights,
     save_adapter,
 )
 from reasoner.model.measured import packs
 from reasoner.model.paths import DTYPE_FILE, ModelError
-from reasoner.model.save import dtype_name, write_model
-from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
+from reasoner.model.save import dtype_name, write_model, write_model_share
+from reasoner.model.sharding import (
+    fill,
+    free_gathered,
+    is_sharded,
+    load_whole_state,
+    name_layers,
+    own_share,
+    shard_frozen,
+    shards,
+    stored_tensors,
+    whole_optimizer_state,
+)
 from reasoner.model.soundness import LARGEST_WEIGHT, largest
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor, updates_per_step
@@ -124,6 +147,8 @@ class Policy:
     """Number of consecutive rows that stay in one micro-batch: 2 if rows are the two sides of a pair."""
     reads_last_token: ClassVar[bool] = False
     """True if passes are read at each row's last token, which a pass without padding otherwise leaves out."""
+    reads_base: ClassVar[bool] = False
+    """True if the base's weights are read before they are sharded, so that each process loads all of them."""
     passes_leave_out: ClassVar[bool] = False
     """True if a backward pass may not reach every trainable parameter (sets DDP's `find_unused_parameters`)."""
 
@@ -142,8 +167,11 @@ class Policy:
         if checkpoint is not None and lora is None:
             folder = str(checkpoint / "model")
             section = section.model_copy(update={"path": folder, "from_scratch": None, "tokenizer": None})
+        self._unread: list[tuple[PreTrainedModel, Mapping[str, Path], str]] = []
+        """Models whose weights are read once they are sharded: model, file of each tensor, path for messages."""
+        self._in_shards = shards(accelerator) and not (self.reads_base and lora is not None)
         # frozen weights need no float32 master copy
-        loaded = load_model(section, seed=config.seed, weights_dtype=torch.float32 if lora is None else self.dtype)
+        loaded = self._load(section, torch.float32 if lora is None else self.dtype)
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
         self.context = context_limit(loaded.model.config, config.model)
         self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
@@ -171,7 +199,8 @@ class Policy:
         self._loss, self._metrics = 0.0, dict[str, float]()
         """Loss and metrics accumulated since the last optimizer step."""
         self._collected: dict[str, dict[str, Tensor]] | None = None
-        self._optimizer_state: dict[str, Any] | None = None
+        self._dealt: set[str] = set()
+        """Collected parts of which each process has some of the tensors."""
         self._in_training = self._trained_modules()
         self.version = 0
         self.temperature = config.rollout.temperature
@@ -179,6 +208,7 @@ class Policy:
         name_layers(scorer, accelerator)
         optimizer = self._make_optimizer(scorer)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
+        self._read_shards()
         self._settings = [
             {name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups
         ]
@@ -190,6 +220,28 @@ class Policy:
         self._may_unpad = self._can_unpad()
         if checkpoint is not None and not math.isfinite(size := self._largest_weight()):
             raise ModelError(f"its trained weights contain a value of {size}", path=checkpoint)
+
+    def _load(self, section: ModelSection, dtype: torch.dtype) -> Loaded:
+        """Load a model of this policy; where it will be sharded, its weights only after that, if its files allow it."""
+        if self._in_shards and (empty := load_empty(section, weights_dtype=dtype)) is not None:
+            self._unread.append((empty.loaded.model, empty.stored, str(section.path)))
+            return empty.loaded
+        return load_model(section, seed=self.config.seed, weights_dtype=dtype)
+
+    def _read_shards(self) -> None:
+        """Read this process's shards of the models that `_load` left empty.
+
+        Raises:
+            ModelError: a model is damaged.
+        """
+        for model, stored, path in self._unread:
+            embedding = model.get_input_embeddings().get_parameter("weight")
+            names = {plain_name(name): held for name, held in model.named_parameters() if not is_adapter(name)}
+            tied = next(name for name, held in names.items() if held is embedding)
+            # an adapter on a tied output layer has given it a matrix of its own
+            named = [(name if name in stored else tied, held) for name, held in names.items()]
+            check_filled(dict(named), processes.gather(fill(named, stored)), path)
+        self._unread.clear()
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
         """Build the module that every pass goes through. A checkpoint's weights are already in `self.model`."""
@@ -231,9 +283,14 @@ class Policy:
         section, other = self.config.model, self.config.algorithm.reference
         if other is not None:
             section = section.model_copy(update={"path": other, "from_scratch": None, "tokenizer": None})
-        model = load_model(section, seed=self.config.seed, weights_dtype=self.dtype).model
+        model = self._load(section, self.dtype).model
         model.requires_grad_(False)
-        return TokenScorer(model, logit_bytes=self.config.batch.logit_bytes(self.device.type))
+        scorer = TokenScorer(model, logit_bytes=self.config.batch.logit_bytes(self.device.type))
+        if shards(self.accelerator):
+            name_layers(scorer, self.accelerator)
+            shard_frozen(scorer, self.accelerator)
+            self._read_shards()
+        return scorer
 
     def layout(self, batch: Batch) -> Forward:
         """Lay out a micro-batch for a forward pass on the policy's device, following config.batch.layout."""
@@ -286,8 +343,12 @@ class Policy:
     def _reference_logprobs(self, batch: Batch) -> Tensor:
         """Score with the reference: the policy without its adapter, or a second model.
 
-        A second model is moved to the device for the call and kept in host memory otherwise.
+        A second model is moved to the device for the call and kept in host memory otherwise; a sharded one stays.
         """
+        if self._reference is not None and is_sharded(self._reference):
+            found = self._score(batch, self._reference)
+            free_gathered(self._reference)
+            return found
         if self._reference is not None:
             self._reference.to(self.device)
             try:
@@ -486,36 +547,62 @@ class Policy:
             generation.eos_token_id = list(end_ids)
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer as a plain Hugging Face folder in the base's dtype, with merged adapters."""
-        write_model(self.unwrapped(), self.tokenizer, self._written("model"), folder, self.saved_dtype)
+        """Write model and tokenizer as a plain Hugging Face folder in the base's dtype, with merged adapters.
+
+        Call it, as `save_trained`, inside `collected`; on every process if sharded.
+        """
+        self._write("model", self.unwrapped(), folder, self.saved_dtype)
 
     def _save_master(self, folder: Path) -> None:
         """Write the weights in their training dtype, for resuming, and a note of the dtype that `save` uses."""
         model = self.unwrapped()
-        write_model(model, self.tokenizer, self._written("model"), folder, model.dtype)
-        (folder / DTYPE_FILE).write_text(dtype_name(self.saved_dtype) + "\n")
+        self._write("model", model, folder, model.dtype)
+        if processes.is_main():
+            (folder / DTYPE_FILE).write_text(dtype_name(self.saved_dtype) + "\n")
+
+    def _write(self, part: str, model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:
+        """Write a whole model, or this process's part of it if all write together."""
+        if part in self._dealt:
+            place = {"rank": processes.rank(), "count": processes.count()}
+            write_model_share(model, self.tokenizer, self._written(part), folder, dtype, **place)
+        else:
+            write_model(model, self.tokenizer, self._written(part), folder, dtype)
+
+    def _in_saved_dtype(self, part: str, *, trained: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield the full tensors of a part in the dtype in which they are written."""
+        for name, tensor in self._weights(part):
+            yield name, tensor if trained or not tensor.is_floating_point() else tensor.to(self.saved_dtype)
 
     @contextmanager
     def collected(self, *, trained: bool) -> Iterator[None]:
-        """Collect sharded tensors on the main process, so that it may write alone inside. Enter on every process.
+        """Collect sharded tensors, so that inside each process may write alone. Enter on every process.
+
+        Of a whole model each process gets some of the tensors; adapters and heads go to the main process.
 
         Args:
-            trained: True for `save_trained` and `optimizer_state`; False for `save`.
+            trained: True for `save_trained`; False for `save`.
         """
         if is_sharded(self.scorer):
-            collected: dict[str, dict[str, Tensor]] = {}
+            self._collected = {}
             for part in self._trained_parts() if trained else self._saved_parts():
-                collected[part] = {}
+                if self._dealt_out(part, trained=trained):
+                    tensors = self._in_saved_dtype(part, trained=trained)
+                    self._collected[part] = own_share(tensors, rank=processes.rank(), count=processes.count())
+                    self._dealt.add(part)
+                    continue
+                self._collected[part] = {}
                 for name, tensor in self._weights(part):
                     if processes.is_main():
-                        collected[part][name] = tensor.cpu()
-            self._collected = collected
-        if trained:
-            self._optimizer_state = whole_optimizer_state(self.optimizer)
+                        self._collected[part][name] = tensor.cpu()
         try:
             yield
         finally:
-            self._collected = self._optimizer_state = None
+            self._collected = None
+            self._dealt.clear()
+
+    def _dealt_out(self, part: str, *, trained: bool) -> bool:
+        """Return True if all processes write a sharded part together."""
+        return part in ("model", "trunk")
 
     def _saved_parts(self) -> list[str]:
         """List the parts that `save` writes."""
@@ -534,14 +621,14 @@ class Policy:
         return dict(self._weights(part)) if self._collected is None else self._collected[part]
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return the full optimizer state. If sharded, call it inside `collected`."""
-        return self._optimizer_state or whole_optimizer_state(self.optimizer)
+        """Return the optimizer state; of a sharded one all but the tensors, which every process writes itself."""
+        return whole_optimizer_state(self.optimizer)
 
     def save_trained(self, checkpoint: Path) -> None:
         """Write the trained weights: the model under `model`, or only the adapter under `adapter`."""
         if self.adapter is None:
             self._save_master(checkpoint / "model")
-        else:
+        elif processes.is_main():
             save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
 
     def load_trained(self, checkpoint: Path) -> None:
@@ -549,6 +636,12 @@ class Policy:
         if self.adapter is not None:
             load_adapter(self.adapter, checkpoint / "adapter")
             return
-        changed = {"path": str(checkpoint / "model"), "from_scratch": None, "tokenizer": None}
+        folder = checkpoint / "model"
+        if is_sharded(self.scorer) and (stored := stored_tensors(folder)):
+            names = {plain_name(name): held for name, held in self.unwrapped().named_parameters()}
+            if names.keys() <= stored.keys():
+                fill(names.items(), stored)
+                return
+        changed = {"path": str(folder), "from_scratch": None, "tokenizer": None}
         held = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
         load_whole_state(self.unwrapped(), held.state_dict())

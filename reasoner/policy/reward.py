@@ -16,6 +16,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from reasoner import processes
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
@@ -50,6 +51,7 @@ class RewardPolicy(Policy):
 
     unit: ClassVar[int] = 2
     reads_last_token: ClassVar[bool] = True
+    reads_base: ClassVar[bool] = True
     card: RewardCard
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
@@ -74,7 +76,12 @@ class RewardPolicy(Policy):
         return found
 
     def save(self, folder: Path) -> None:
-        """Write a sequence-classification folder. With an adapter, also write the adapter and the head separately."""
+        """Write a sequence-classification folder. With an adapter, also write the adapter and the head separately.
+
+        The main process writes it alone, also if sharded.
+        """
+        if not processes.is_main():
+            return
         folder.mkdir(parents=True, exist_ok=True)
         config = config_in(self.unwrapped().config, self.saved_dtype)
         architecture = reward_architecture(config)
@@ -110,9 +117,14 @@ class RewardPolicy(Policy):
     def save_trained(self, checkpoint: Path) -> None:
         if self.adapter is None:
             self._save_master(checkpoint / "model")
-        else:
+        if not processes.is_main():
+            return
+        if self.adapter is not None:
             save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
         save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
+
+    def _dealt_out(self, part: str, *, trained: bool) -> bool:
+        return trained and super()._dealt_out(part, trained=trained)
 
     def _saved_parts(self) -> list[str]:
         return ["model", "head", *(["adapter"] if self.adapter is not None else [])]

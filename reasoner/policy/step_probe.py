@@ -51,10 +51,12 @@ class StepProbe:
             self._before = list(batch.old_logprobs_N.split(_lengths(batch)))
             return
         self._before = [None] * len(batch)
-        for before in processes.gather([self._seen.get(id(ids)) for ids in batch.input_ids]):
-            self._before = [
-                mine if mine is not None else other for mine, other in zip(self._before, before, strict=True)
-            ]
+        lengths = _lengths(batch)
+        own = {row: self._seen[id(ids)] for row, ids in enumerate(batch.input_ids) if id(ids) in self._seen}
+        for rows, flat in processes.gather((list(own), torch.cat([torch.zeros(0), *own.values()]).numpy())):
+            parts = torch.from_numpy(flat).split([lengths[row] for row in rows])
+            for row, before in zip(rows, parts, strict=True):
+                self._before[row] = before if self._before[row] is None else self._before[row]
 
     def trainer_logprobs(self, row: int) -> list[float] | None:
         """Return a row's [T] log-probabilities at the start of the step, to five decimals; None if not updated on."""

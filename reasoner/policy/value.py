@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
+from reasoner import processes
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms, explained_variance, token_means, value_loss
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.model.forward import Forward, hidden_states
-from reasoner.model.load import load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
@@ -114,7 +114,7 @@ class ActorCritic(Policy):
         elif not self.shared:
             path = str(checkpoint / "value") if checkpoint else section.init
             changed = {"path": path, "from_scratch": None, "tokenizer": None} if path else {}
-            trunk = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
+            trunk = self._load(self.config.model.model_copy(update=changed), torch.float32).model
             output_layer(trunk).requires_grad_(trunk.config.tie_word_embeddings)
         if checkpoint is not None:
             head.load_state_dict(load_file(checkpoint / HEAD_FILE))
@@ -208,12 +208,13 @@ class ActorCritic(Policy):
 
     def save_trained(self, checkpoint: Path) -> None:
         super().save_trained(checkpoint)
-        save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
         trunk = self._unwrapped_scorer().trunk
         if trunk is not None:
-            trunk.save_pretrained(checkpoint / "value", state_dict=self._written("trunk"))
-            self.tokenizer.save_pretrained(checkpoint / "value")
-        elif not self.shared and self.adapter is not None:
+            self._write("trunk", trunk, checkpoint / "value", trunk.dtype)
+        if not processes.is_main():
+            return
+        save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
+        if trunk is None and not self.shared and self.adapter is not None:
             save_adapter(self.adapter, self._written(ADAPTER), checkpoint / ADAPTER, name=ADAPTER)
 
     def _trained_parts(self) -> list[str]:

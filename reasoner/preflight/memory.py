@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,20 @@ class StepTokens(NamedTuple):
     """Length of the longest prompt that is sampled from; 0 if none is."""
     step: float
     """Tokens of all rows of the update."""
+
+
+class Split(NamedTuple):
+    """How the launched processes divide a run."""
+
+    processes: int = 1
+    sharded: bool = False
+    """True if FSDP2 shards weights, gradients and optimizer over the processes."""
+
+    @classmethod
+    def launched(cls) -> Split:
+        """Read what `accelerate launch` or torchrun has set for this process."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        return cls(count, count > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"))
 
 
 class Estimate(NamedTuple):
@@ -134,20 +149,29 @@ def _of_sizes(
     return Shape(parameters, hidden, layers, linear, matrices, active, kv_share, vocabulary)
 
 
-def estimate(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> Estimate | None:
-    """Estimate the bytes of a stage at its peak, including the engine; None if the model's size is unknown.
+def estimate(
+    stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None, split: Split | None = None
+) -> Estimate | None:
+    """Estimate the bytes of a stage's process at its peak, including the engine; None if the model's size is unknown.
 
     Full training stores float32 weights, gradients and AdamW's two moments (16 bytes per parameter; 10 with 8-bit
     moments), and in 16 bits the copies of the weights that autocast makes and a pass keeps. With adapters the base is
     stored once in the compute dtype (or in 4 bits), and only the adapters are stored in this way. Of the update and the
     hf engine's cache only the larger counts, because they do not exist at the same time.
 
+    Of several processes each has a copy of all, and DDP's buckets for gradients, unless they are sharded. Then weights,
+    gradients, optimizer, value and reference model are divided by the number of processes, and a pass gathers layers:
+    two in the compute dtype, with embedding and output layer, and the full gradient of the largest of them before it is
+    reduced, in the compute dtype and in float32.
+
     Args:
         stage: the resolved stage.
         on_gpu: True: engine and reference have bfloat16 weights; False: everything is in float32, in the memory of the
             process.
         tokens: token counts of a step; None: a pass is as large as `batch` allows.
+        split: the processes of the run; None: those that were launched.
     """
+    split = split or Split.launched()
     shape = shape_of(stage.model)
     if shape is None:
         return None
@@ -171,11 +195,35 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | No
     update = _update(stage, shape, trained, width=width, on_gpu=on_gpu, tokens=tokens) if trains else {}
     cache: dict[str, float] = {}
     if stage.needs_engine and stage.engine.name == "vllm":
-        parts |= _vllm(stage, shape, width, on_gpu=on_gpu)
+        parts |= _vllm(stage, shape, width, on_gpu=on_gpu)  # of several processes each has one, or a part of one
     elif stage.needs_engine and stage.engine.name == "hf":
         cache = {"KV cache": _hf_cache(stage, shape, width, tokens)}
     parts |= max(update, cache, key=lambda part: sum(part.values()))
+    parts = _divided(parts, shape, trained, split, width=width, engine=stage.engine.name if stage.needs_engine else "")
     return Estimate(shape, {name: value for name, value in parts.items() if value})
+
+
+SHARDED = ("weights", "optimizer", "gradients", "reference model", "value model")
+"""Parts that sharding divides among the processes."""
+
+
+def _divided(
+    parts: dict[str, float], shape: Shape, trained: float, split: Split, *, width: int, engine: str
+) -> dict[str, float]:
+    """Return the parts of one process of several."""
+    if split.processes == 1:
+        return parts
+    if not split.sharded:
+        return parts | {"gradient buckets": 4 * trained if "gradients" in parts else 0}
+    layer, ends = shape.matrices / shape.layers, shape.parameters - shape.matrices
+    divided = {name: value / split.processes if name in SHARDED else value for name, value in parts.items()}
+    divided.pop("weights in 16 bits", None)  # only the gathered layers exist in the compute dtype
+    divided["gathered layers"] = width * (2 * layer + ends)
+    if trained == shape.parameters:
+        divided["gathered layers"] += (width + 4) * max(layer, ends)
+    if engine == "hf":  # it cannot sample from shards
+        divided["engine weights"] = width * shape.parameters
+    return divided
 
 
 def has_value_model(stage: StageConfig) -> bool:
@@ -222,7 +270,8 @@ def _hf_cache(stage: StageConfig, shape: Shape, width: int, tokens: StepTokens |
 
 def _vllm(stage: StageConfig, shape: Shape, width: int, *, on_gpu: bool) -> dict[str, float]:
     """Estimate vLLM in this process. On a GPU its cache takes what it is given, and sleeps while the policy learns."""
-    found = {"engine weights": width * shape.parameters}
+    devices = cast("int", stage.engine.options.get("tensor_parallel_size", 1))
+    found = {"engine weights": width * shape.parameters / devices}
     if not on_gpu:
         options, scratch = stage.engine.options, stage.model.from_scratch
         cache = float(cast("float", options.get("kv_cache_gigabytes", 1.0))) * GIB
@@ -234,15 +283,18 @@ def _vllm(stage: StageConfig, shape: Shape, width: int, *, on_gpu: bool) -> dict
     return found
 
 
-def memory_line(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> str:
-    """Describe the estimate in a sentence.
+def memory_line(
+    stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None, split: Split | None = None
+) -> str:
+    """Describe the estimate in a sentence; arguments as of `estimate`.
 
     Example:
         >>> from reasoner.config.load import resolve
         >>> print(memory_line(resolve({"task": "gsm8k", "model": "org/Model-1.5B"}).stages[0])[:46])
         about 1.5 billion parameters; on a GPU about 4
     """
-    found = estimate(stage, on_gpu=on_gpu, tokens=tokens)
+    split = split or Split.launched()
+    found = estimate(stage, on_gpu=on_gpu, tokens=tokens, split=split)
     if found is None:
         return "memory: unknown until the model is available (give a folder with config.json, or a name with its size)"
     size = found.shape.parameters
@@ -250,7 +302,10 @@ def memory_line(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens |
     parts = ", ".join(f"{name} {value / GIB:.1f}" for name, value in found.parts.items())
     colocated = " and its KV cache" if on_gpu and stage.needs_engine and stage.engine.name == "vllm" else ""
     offloaded = ", optimizer on the host" if on_gpu and stage.optim.name == "adamw_offload" else ""
+    several = f" for each of {split.processes} processes" if split.processes > 1 else ""
+    several += ", which share one model" if split.sharded else ""
+    place = f"on a {'GPU' if on_gpu else 'CPU'}{several}"
     return (
-        f"about {named} parameters; on a {'GPU' if on_gpu else 'CPU'} about {found.total / GIB:.1f} GiB{colocated}"
+        f"about {named} parameters; {place} about {found.total / GIB:.1f} GiB{colocated}"
         f" ({parts}{offloaded}): an estimate, not measured"
     )

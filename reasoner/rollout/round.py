@@ -21,6 +21,7 @@ from reasoner.data.prompt import Prompt, render
 from reasoner.data.turns import Ends
 from reasoner.engine.base import Engine, Finished
 from reasoner.records import Completion, FinishReason, Request, Rollout, RolloutGroup, SamplingParams
+from reasoner.rollout.exchange import pack, unpack
 from reasoner.rollout.grading import grading_row
 from reasoner.rollout.turns import Player, TurnLimits, Waited
 from reasoner.seeds import request_seed
@@ -88,10 +89,21 @@ class Round:
                 environment_wait_seconds=replied.wait_seconds,
             )
             seconds, replied = 0.0, Waited()
-            whole = replace(joined(processes.gather(own)), first_group=first)
+            whole = replace(self._joined(own, [places[number] for number in numbers]), first_group=first)
             first += len(whole.groups)
             if whole.groups:
                 yield whole
+
+    def _joined(self, own: Sampled, places: Sequence[int]) -> Sampled:
+        """Combine this process's part with those of the others."""
+        if processes.count() == 1:
+            return own
+        sent = (replace(own, groups=()), pack(list(zip(places, own.groups, strict=True))))
+        parts = [
+            own if rank == processes.rank() else replace(part, groups=tuple(unpack(packed, self.problems_P)))
+            for rank, (part, packed) in enumerate(processes.gather(sent))
+        ]
+        return joined(parts)
 
     def all(self) -> Sampled:
         """Return all groups, once all are graded."""
@@ -235,6 +247,7 @@ class RoundSampler:
             prompt=self.prompt,
             ends=self.ends,
             limits=self.limits,
+            in_step=self.engine.in_step,
         )
         ranks = [place for place, _ in asked]
         played = player.play(
@@ -289,8 +302,6 @@ def merged(parts: Sequence[Sampled]) -> Sampled:
 
 def joined(parts: Sequence[Sampled]) -> Sampled:
     """Combine the processes' shares of one round, in the order of the problems. Times are those of the slowest one."""
-    if len(parts) == 1:
-        return parts[0]
     turns = itertools.zip_longest(*(part.groups for part in parts))
     return Sampled(
         groups=tuple(group for turn in turns for group in turn if group is not None),

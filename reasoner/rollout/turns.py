@@ -60,6 +60,13 @@ def check_environments(
     said: list[str] = []
     for problem in choices.values():
         name = str(problem.environment)
+        if config.engine.name == "vllm" and config.engine.options.get("tensor_parallel_size", 1) != 1:
+            raise ConfigError(
+                "bad-value",
+                f"engine.options.tensor_parallel_size must be 1 with an environment ({name}, of task {problem.task}):"
+                " processes that share an engine must sample the same turns at the same time. Use one device for each"
+                " engine, or engine.name=vllm-server.",
+            )
         if not METHODS[config.method].several_turns:
             raise ConfigError(
                 "bad-value",
@@ -209,10 +216,11 @@ class Player:
         prompt: PromptSection,
         ends: Ends | None,
         limits: TurnLimits,
+        in_step: bool = False,
     ) -> None:
-        """`generate`: of the engine, stopping where a turn ends."""
+        """`generate`: of the engine, stopping where a turn ends. `in_step`: of the engine, see there."""
         self._generate, self._pool, self._tokenizer = generate, pool, tokenizer
-        self._prompt, self._ends, self._limits = prompt, ends, limits
+        self._prompt, self._ends, self._limits, self._in_step = prompt, ends, limits, in_step
         self._made: dict[str, tuple[Environment, ReplyWriter]] = {}
         self.waited = Waited()
 
@@ -241,7 +249,7 @@ class Player:
         }
         live = [*range(len(requests))]
         turn = 0
-        while live:
+        while live or (turn == 0 and self._in_step):
             given = [
                 self._request(episodes[index], params, seed_of, index, turn) if index in episodes else requests[index]
                 for index in live

@@ -7,11 +7,17 @@ stage of a run use another precision than the stage before; no public function c
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
+)
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from reasoner import processes
@@ -35,7 +41,8 @@ def open_accelerator(config: StageConfig) -> Accelerator:
             DistributedDataParallelKwargs(
                 broadcast_buffers=False,  # the models' buffers never change
                 find_unused_parameters=policy_class(config).passes_leave_out,
-            )
+            ),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=config.processes.wait_seconds)),
         ],
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -50,12 +57,7 @@ def open_accelerator(config: StageConfig) -> Accelerator:
         check_sharding(plugin, config)
         if wanted == "bf16":  # accelerate's own policy would round log-probabilities and gradients to bfloat16
             plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    if processes.count() > 1 and config.engine.name == "vllm" and config.needs_engine:
-        raise ConfigError(
-            "bad-value",
-            "engine.name=vllm samples inside the trainer's process and works with a single process only. With several"
-            " processes use engine.name=vllm-server, on separate devices.",
-        )
+    processes.connect(wait_seconds=config.processes.wait_seconds)
     return accelerator
 
 
@@ -74,8 +76,8 @@ def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) 
     if plugin.cpu_ram_efficient_loading:
         raise ConfigError(
             "bad-value",
-            "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which leaves reference"
-            " and reward models empty in all processes but the first. Start from configs/accelerate/fsdp2.yaml.",
+            "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which loads the whole"
+            " model in the first process, while here each reads its shards. Start from configs/accelerate/fsdp2.yaml.",
         )
     if config.optim.name != "adamw":
         raise ConfigError(

@@ -47,6 +47,18 @@ def write_atomic(path: Path, content: bytes) -> None:
     aside.replace(path)
 
 
+def half_written(target: Path) -> Path:
+    """Return the folder next to `target` that `whole_folder` yields."""
+    return target.with_name(f"{HALF_WRITTEN}{target.name}")
+
+
+@contextmanager
+def folder_being_written(target: Path, *, what: str, advice: str) -> Generator[Path]:
+    """Yield a new folder, which takes the place of `target` at the end; arguments and errors as in `write_folder`."""
+    with as_disk_error(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
+        yield folder
+
+
 @contextmanager
 def whole_folder(target: Path) -> Generator[Path]:
     """Yield a new folder next to `target` to write to. At the end, flush it to disk and replace `target` by it.
@@ -54,7 +66,7 @@ def whole_folder(target: Path) -> Generator[Path]:
     After an error inside, the new folder is removed and `target` is unchanged. If the process dies between the two
     renames at the end, both folders are complete, and `tidy` restores the earlier one.
     """
-    aside = target.with_name(f"{HALF_WRITTEN}{target.name}")
+    aside = half_written(target)
     _remove(aside)
     try:
         aside.mkdir(parents=True)
@@ -82,7 +94,7 @@ def write_folder(target: Path, fill: Callable[[Path], object], *, what: str, adv
     Raises:
         DiskError: the disk is full or not writable.
     """
-    with as_disk_error(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
+    with folder_being_written(target, what=what, advice=advice) as folder:
         fill(folder)
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from reasoner.engine.environment import prepare_process
 
@@ -80,13 +80,11 @@ def in_float64() -> None:
     import torch
 
     import reasoner.policy.policy
-    import reasoner.policy.value
 
-    load = reasoner.policy.policy.load_model
-    for module in (reasoner.policy.policy, reasoner.policy.value):
-        cast("Any", module).load_model = lambda *given, **options: load(
-            *given, **options | {"weights_dtype": torch.float64}
-        )
+    for name in ("load_model", "load_empty"):
+        load = getattr(reasoner.policy.policy, name)
+        changed = lambda *given, load=load, **options: load(*given, **options | {"weights_dtype": torch.float64})  # noqa: E731
+        setattr(reasoner.policy.policy, name, changed)
 
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
@@ -127,6 +125,7 @@ def learned(config: StageConfig, folder: Path) -> Iterator[float]:
     from safetensors import safe_open
 
     from reasoner import processes
+    from reasoner.model.sharding import stored_tensors
     from reasoner.policy.checkpoint import save_checkpoint, save_model
     from reasoner.policy.progress import Progress
 
@@ -138,8 +137,9 @@ def learned(config: StageConfig, folder: Path) -> Iterator[float]:
     after = [*updated(policy), *weights(policy), *trained(policy)]
     save_model(folder / "model", policy)
     if processes.is_main():
-        with safe_open(folder / "model" / "model.safetensors", "pt") as written:
-            yield from (weighted(written.get_tensor(name)) for name in sorted(written.keys()))
+        for name, file in sorted(stored_tensors(folder / "model").items()):
+            with safe_open(file, "pt") as written:
+                yield weighted(written.get_tensor(name))
     policy.load_trained(saved)
     assert weights(policy) == then
     yield from after

@@ -140,6 +140,34 @@ def test_a_process_that_leaves_the_others_ends_in_order(tmp_path: Path) -> None:
     assert done.stdout == "0\n", done.stderr[-3000:]
 
 
+LATE = """
+import os, sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from reasoner import processes
+
+rank = 1 if os.fork() else 0
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=rank, world_size=2)
+processes.connect(wait_seconds=2)
+if rank == 0 and sys.argv[2] == "dead":
+    os._exit(0)
+time.sleep(8 * (rank == 0))
+try:
+    processes.gather(rank)
+except processes.ProcessError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("case", "said"), [("late", "raise processes.wait_seconds"), ("dead", "which has ended")])
+def test_a_process_that_does_not_arrive_is_not_waited_for_without_end(case: str, said: str, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", LATE, str(tmp_path), case]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert "process 1 waited for another one" in done.stdout, done.stderr[-2000:]
+    assert said in done.stdout
+
+
 def assert_close(ours: object, theirs: object, where: str) -> None:
     """Compare numbers that may differ in the last bits, by sums taken in another order."""
     if isinstance(ours, dict) and isinstance(theirs, dict):

@@ -191,6 +191,22 @@ IN_VLLM = [
     Name(
         "vllm",
         VLLM,
+        "destroy_distributed_environment",
+        lambda: (
+            "destroy_distributed_environment()" in source("vllm.distributed.parallel_state:cleanup_dist_env_and_memory")
+        ),
+        "see what ends the trainer's process group when an engine of several processes is closed, in `stop_core`",
+    ),
+    Name(
+        "vllm",
+        VLLM,
+        "_WORLD",
+        at("vllm.distributed.parallel_state:_WORLD"),
+        "as for destroy_distributed_environment",
+    ),
+    Name(
+        "vllm",
+        VLLM,
         "allocator_and_pools",
         lambda: "self.allocator_and_pools" in source("vllm.device_allocator.cumem:CuMemAllocator.__init__"),
         "see whether a second engine starts in one process after the first has slept; if so `pools_outlive` may go",

@@ -30,6 +30,7 @@ def changed(section: str, value: object) -> list[str]:
         ("checkpoint", {"keep": 5}),
         ("logging", {"trackers": ["wandb"]}),
         ("engine", {"name": "hf"}),
+        ("processes", {"wait_seconds": 60}),
         ("batch", {"micro_tokens": 512}),
         ("model", {"gradient_checkpointing": True}),
         ("output", "elsewhere"),

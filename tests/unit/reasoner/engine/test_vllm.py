@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, LlamaConfig, MambaConfig, PretrainedConfig
 
+from reasoner import processes
 from reasoner.engine.base import Engine, EngineError
 from reasoner.engine.check import checksum
 from reasoner.engine.vllm import VllmEngine, most_cache
@@ -144,11 +145,44 @@ def test_an_engine_beside_another_never_sleeps(device: Device) -> None:
     assert device.held == set(SIZES)
 
 
-def test_vllm_in_process_refuses_weights_for_workers_of_their_own(device: Device) -> None:
+def test_one_model_over_several_devices_needs_as_many_processes(device: Device) -> None:
     with pytest.raises(
-        EngineError, match=r'vllm-server with engine.options.arguments: \["--tensor-parallel-size", "2"\]'
+        EngineError,
+        match=r'--num_processes 2 .*vllm-server with engine.options.arguments: \["--tensor-parallel-size", "2"\]',
     ):
-        engine_of(tensor_parallel_size=2).load_weights([], 1)
+        engine_of(tensor_parallel_size=2)
+
+
+@pytest.mark.parametrize(("size", "rank", "team"), [(1, 3, [3]), (2, 1, [0, 1]), (2, 2, [2, 3]), (4, 3, [0, 1, 2, 3])])
+def test_neighbours_share_an_engine(
+    size: int, rank: int, team: list[int], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    monkeypatch.setattr(processes, "rank", lambda: rank)
+    engine = engine_of(tensor_parallel_size=size)
+    assert list(engine._team) == team
+    assert engine.in_step == (size > 1)
+
+
+def test_of_a_shared_engine_each_process_gets_its_own_completions(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = [[Request(prompt_ids=(1,) * (1 + rank), seed=n) for n in range(2 + rank)] for rank in range(2)]
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "gather", lambda own: shares)
+    for rank, own in enumerate(shares):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        done = list(engine_of(tensor_parallel_size=2).generate(own, SamplingParams(max_tokens=1)))
+        assert sorted(index for index, _ in done) == list(range(len(own)))
+
+
+def test_a_second_engine_beside_the_policys_is_refused_in_several_processes(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "rank", lambda: 0)
+    with pytest.raises(EngineError, match="give the judge its endpoint"):
+        engine_of(sleeps=False)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.model.load import load_model
 from reasoner.policy.policy import Policy
 from reasoner.preflight.dry_run import plan, print_plan
-from reasoner.preflight.memory import PROCESS_BYTES, VLLM_BYTES, StepTokens, estimate, memory_line, shape_of
+from reasoner.preflight.memory import GIB, PROCESS_BYTES, VLLM_BYTES, Split, StepTokens, estimate, memory_line, shape_of
 from tests.unit.reasoner.policy.test_policy import make_batch
+
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -242,3 +245,69 @@ def test_a_later_stage_has_the_size_of_the_model_that_it_goes_on_with(capsys: py
     print_plan(run, card_bytes=80 << 30)
     sizes = [line.split()[2] for line in capsys.readouterr().out.splitlines() if "billion parameters" in line]
     assert sizes == ["7.0", "7.0", "3.0"]
+
+
+MODELS = {
+    "Qwen2.5-7B": (3584, 28, 28, 4, 18944, 152064),
+    "Qwen2.5-32B": (5120, 64, 40, 8, 27648, 152064),
+    "Llama-3.3-70B": (8192, 80, 64, 8, 28672, 128256),
+}
+KEYS = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("intermediate_size", "vocab_size"),
+)
+SCALE = [line for line in (ROOT / "docs/scale.md").read_text().splitlines() if line.startswith("| ") and "B | " in line]
+
+
+@pytest.mark.parametrize("line", SCALE)
+def test_the_table_of_memory_per_process_is_the_estimate(line: str, tmp_path: Path) -> None:
+    model, processes, devices, *figures = [cell.strip() for cell in line.strip("|").split("|")]
+    config = dict(zip(KEYS, MODELS[model], strict=True)) | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    raw = {
+        "task": "gsm8k",
+        "model": {"path": str(tmp_path), "gradient_checkpointing": True},
+        "engine": {"name": "vllm", "options": {"tensor_parallel_size": int(devices)}},
+    }
+    found = estimate(resolve(raw).stages[0], split=Split(int(processes), sharded=True))
+    assert found is not None
+    parts = [
+        *(found.parts[name] for name in ("weights", "optimizer", "gradients", "gathered layers")),
+        found.parts["activations"] + found.parts["logits"],
+        found.parts["engine weights"],
+        found.total,
+    ]
+    assert [f"{part / GIB:.1f}" for part in parts] == figures
+
+
+def test_copies_and_shards_of_several_processes() -> None:
+    raw = {
+        "task": "gsm8k",
+        "model": {"from_scratch": {"hidden_size": 512, "layers": 8}, "dtype": "float32"},
+        "engine": {"name": "vllm-server"},
+        "algorithm": {"kl_coef": 0.1},
+    }
+    stage = resolve(raw).stages[0]
+    alone, copies, shards = (
+        estimate(stage, on_gpu=False, split=split) for split in (Split(), Split(4), Split(4, sharded=True))
+    )
+    assert alone is not None
+    assert copies is not None
+    assert shards is not None
+    assert copies.parts == alone.parts | {"gradient buckets": alone.parts["gradients"]}
+    for name in ("weights", "optimizer", "gradients", "reference model"):
+        assert shards.parts[name] == alone.parts[name] / 4
+    layer, ends = alone.shape.matrices / 8, alone.shape.parameters - alone.shape.matrices
+    assert shards.parts["gathered layers"] == 4 * (2 * layer + ends) + 8 * max(layer, ends)
+    assert {name: shards.parts[name] for name in ("activations", "logits")} == {
+        name: alone.parts[name] for name in ("activations", "logits")
+    }
+
+
+def test_the_launched_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = resolve({"task": "gsm8k", "model": "org/Model-7B"}).stages[0]
+    assert "processes" not in memory_line(stage)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert "on a GPU for each of 8 processes about" in memory_line(stage)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "on a GPU for each of 8 processes, which share one model about" in memory_line(stage)
