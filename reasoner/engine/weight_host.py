@@ -99,7 +99,6 @@ def main() -> None:
     print(listener.server_address[1], flush=True)
     threading.Thread(target=listener.serve_forever, daemon=True).start()
     sys.stdin.read()
-    os._exit(0)
 
 
 if __name__ == "__main__":

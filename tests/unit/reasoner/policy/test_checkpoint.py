@@ -7,6 +7,7 @@ import pickle
 import random
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from reasoner.policy.checkpoint import (
     read_state,
     restore_training_state,
 )
+
+WHOLE = SimpleNamespace(scorer=torch.nn.Linear(1, 1))
+"""A policy that is not sharded, as far as a damaged state is read."""
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_a_pickle_is_damage_and_never_run(tmp_path: Path, how: str) -> None:
         value = Hostile(mark) if how == "torch" else held | {"random": {"numpy": Hostile(mark)}}
         torch.save(value, file, _use_new_zipfile_serialization=how != "old torch")
     with pytest.raises(CheckpointError, match=r"cannot be read .*Remove that folder") as caught:
-        restore_training_state(None, tmp_path)  # pyright: ignore[reportArgumentType]
+        restore_training_state(WHOLE, tmp_path)  # pyright: ignore[reportArgumentType]
     assert "weights_only" not in str(caught.value)
     assert not mark.exists()
 
@@ -86,7 +90,7 @@ def test_a_pickle_is_damage_and_never_run(tmp_path: Path, how: str) -> None:
 def test_a_state_of_other_things_is_damage(tmp_path: Path, held: object) -> None:
     torch.save(held, tmp_path / "training.pt")
     with pytest.raises(CheckpointError):
-        restore_training_state(None, tmp_path)  # pyright: ignore[reportArgumentType]
+        restore_training_state(WHOLE, tmp_path)  # pyright: ignore[reportArgumentType]
 
 
 def test_random_states_are_read_back_to_the_bit(tmp_path: Path) -> None:

@@ -1,0 +1,249 @@
+"""Predict what sampling ahead gains: a discrete-event model of samplers and a trainer. Prints JSON.
+
+    python benchmarks/async_model.py --run runs/mine --replicas 4 --update 39 --sync 5
+    python benchmarks/async_model.py --published
+
+A replica decodes its rows together; a token of each takes `base + row * rows` seconds. Lengths are those of a run's
+rollouts.jsonl, or log-normal. The designs:
+
+sync        sample, update, send the weights, one after the other; all devices sample, then all learn
+wait        rollout.ahead: 1; the next batch is sampled during the update, and is finished before the weights are sent
+in-order    batches stay as drawn; up to `ahead` more are under way, and go on through an update
+ready-first the same bound, but a step trains on the completions that are finished first
+
+`--published` compares with the table of verl's fully asynchronous trainer (docs/advance/fully_async.md: Qwen2.5-Math-7B,
+H20, 512 x 16 completions of at most 28k tokens, 128 GPUs): 356.3 s a step in sync (177.9 sampling), 150.6 s with 64
+samplers, staleness_threshold 0.5, finished first, in-flight updates, 113.2 s updates. The median length is fitted to the
+sampling time of sync; the rest is predicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Replica:
+    """Sampler whose rows advance together; `now` and `tokens` are its time and the tokens of each row so far."""
+
+    base: float
+    row: float
+    most: int
+    now: float = 0.0
+    tokens: float = 0.0
+    active: list[tuple[float, int]] = field(default_factory=list)
+    waiting: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, number: int, length: int) -> None:
+        """Take a completion of `length` tokens."""
+        self.waiting.append((number, length))
+        self._fill()
+
+    def _fill(self) -> None:
+        while self.waiting and len(self.active) < self.most:
+            number, length = self.waiting.pop(0)
+            heapq.heappush(self.active, (self.tokens + length, number))
+
+    @property
+    def pending(self) -> int:
+        """Completions not finished."""
+        return len(self.active) + len(self.waiting)
+
+    def next_end(self) -> float:
+        """Time at which the next completion is finished; infinite without one."""
+        if not self.active:
+            return math.inf
+        return self.now + (self.active[0][0] - self.tokens) * (self.base + self.row * len(self.active))
+
+    def advance(self, until: float) -> list[int]:
+        """Decode until a time, at most to the next end; return the completions that are finished."""
+        if self.active:
+            self.tokens += (until - self.now) / (self.base + self.row * len(self.active))
+        self.now = max(self.now, until)
+        done: list[int] = []
+        while self.active and self.active[0][0] <= self.tokens + 1e-6:
+            done.append(heapq.heappop(self.active)[1])
+        self._fill()
+        return done
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes and times of a run. Seconds."""
+
+    rows: int
+    replicas: int
+    update: float
+    sync: float = 0.0
+    base: float = 0.006
+    row: float = 0.00008
+    most: int = 256
+    ahead: float = 0.0
+    """Batches that may be under way beside that of the present step; half a batch is 0.5."""
+    first_finished: bool = False
+
+
+def simulate(setting: Setting, length: Callable[[], int], steps: int = 12) -> dict[str, float]:
+    """Run the steps with samplers of their own; return means over the steps after the first third."""
+    replicas = [Replica(setting.base, setting.row, setting.most) for _ in range(setting.replicas)]
+    lengths: list[int] = []
+    finished_at: dict[int, float] = {}
+    order: list[int] = []
+    now, trained, ends, waits, used = 0.0, set[int](), [0.0], [], []
+
+    def run_until(ready: Callable[[], bool], limit: float = math.inf) -> float:
+        nonlocal now
+        while not ready():
+            at = min(min(one.next_end() for one in replicas), limit)
+            for replica in replicas:
+                for number in replica.advance(at):
+                    finished_at[number] = at
+                    order.append(number)
+            now = at
+            if at == limit:
+                break
+        return now
+
+    for step in range(steps):
+        allowed = math.ceil((step + 1 + setting.ahead) * setting.rows)
+        for number in range(len(lengths), allowed):
+            lengths.append(length())
+            min(replicas, key=lambda one: one.pending).add(number, lengths[number])
+        started = now
+        if setting.first_finished:
+            run_until(lambda: len(order) - len(trained) >= setting.rows)
+            batch = [number for number in order if number not in trained][: setting.rows]
+        else:
+            batch = [*range(step * setting.rows, (step + 1) * setting.rows)]
+            run_until(lambda: all(number in finished_at for number in batch))
+        waits.append(now - started)
+        trained |= {*batch}
+        used += [lengths[number] for number in batch]
+        run_until(lambda: False, limit=now + setting.update)
+        for replica in replicas:  # paused while the weights are sent
+            replica.now += setting.sync
+        now += setting.sync
+        ends.append(now)
+    skip = steps // 3
+    return {
+        "step_seconds": (ends[-1] - ends[skip]) / (steps - skip),
+        "trainer_wait_seconds": statistics.fmean(waits[skip:]),
+        "length_trained_over_drawn": statistics.fmean(used) / statistics.fmean(lengths),
+    }
+
+
+def sampling_seconds(setting: Setting, length: Callable[[], int], batches: int = 5) -> float:
+    """Seconds to sample one batch from the first to the last completion."""
+    return statistics.fmean(
+        simulate(Setting(**{**setting.__dict__, "update": 0.0, "sync": 0.0}), length, 1)["trainer_wait_seconds"]
+        for _ in range(batches)
+    )
+
+
+def log_normal(median: float, sigma: float, cap: int, seed: int) -> Callable[[], int]:
+    """Draw lengths; those above the cap are truncated there."""
+    source = random.Random(seed)
+    return lambda: max(1, min(cap, int(source.lognormvariate(math.log(median), sigma))))
+
+
+def drawn_from(lengths: Sequence[int], seed: int) -> Callable[[], int]:
+    """Draw from recorded lengths."""
+    source = random.Random(seed)
+    return lambda: source.choice(lengths)
+
+
+def published(seed: int) -> dict[str, object]:
+    """Fit the median length to verl's sampling time in sync, and predict the asynchronous step."""
+    rows, cap, sampling, other = 512 * 16, 28_000, 177.85, 356.30 - 177.85
+    # H20: 7B weights of 15 GB at 4 TB/s, and the keys and values of each row
+    times = {"base": 0.0045, "row": 0.00009}
+    low, high = 200.0, 8_000.0
+    for _ in range(14):
+        median = math.sqrt(low * high)
+        found = sampling_seconds(Setting(rows, 128, 0.0, **times), log_normal(median, 0.9, cap, seed), 2)
+        low, high = (median, high) if found < sampling else (low, median)
+    lengths = log_normal(median, 0.9, cap, seed)
+    apart = {
+        f"finished first, ahead {ahead}": simulate(
+            Setting(rows, 64, 113.16, ahead=ahead, first_finished=True, **times), lengths
+        )["step_seconds"]
+        for ahead in (0.5, 1.0, 1.5)
+    }
+    ordered = {
+        f"in-order, ahead {ahead}": simulate(Setting(rows, 64, 113.16, ahead=ahead, **times), lengths)["step_seconds"]
+        for ahead in (1, 2, 3)
+    }
+    return {
+        "median_length_fitted": round(median),
+        "sync": {"measured": 356.30, "sampling": round(found, 1), "model": round(found + other, 1)},
+        "half a batch stale, finished first": {"measured": 150.63},
+        **{name: round(seconds, 1) for name, seconds in (apart | ordered).items()},
+    }
+
+
+def designs(setting: Setting, lengths: Callable[[int], Callable[[], int]]) -> dict[str, object]:
+    """Predict every design for one setting."""
+    sync = sampling_seconds(setting, lengths(0)) + setting.update + setting.sync
+    found: dict[str, object] = {"sync": {"step_seconds": round(sync, 2)}}
+    fence = max(sampling_seconds(setting, lengths(1)), setting.update) + setting.sync
+    found["wait, ahead 1"] = {"step_seconds": round(fence, 2), "times_faster": round(sync / fence, 2)}
+    for first_finished in (False, True):
+        for ahead in (1, 2, 4):
+            changed = Setting(**{**setting.__dict__, "ahead": ahead, "first_finished": first_finished})
+            row = simulate(changed, lengths(2))
+            name = f"{'ready-first' if first_finished else 'in-order'}, ahead {ahead}"
+            found[name] = {key: round(value, 3) for key, value in row.items()}
+            found[name]["times_faster"] = round(sync / row["step_seconds"], 2)  # pyright: ignore[reportIndexIssue]
+    return found
+
+
+def main() -> None:
+    """Print the predictions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--published", action="store_true")
+    parser.add_argument("--run", type=Path, help="stage folder: lengths of its rollouts, rows and times of its steps")
+    parser.add_argument("--rows", type=int, default=2048)
+    parser.add_argument("--replicas", type=int, default=16)
+    parser.add_argument("--update", type=float, help="seconds of an update; default: those of the run")
+    parser.add_argument("--sync", type=float, help="seconds in which sampling is paused for new weights")
+    parser.add_argument("--base", type=float, default=0.006, help="seconds a token takes with no other row")
+    parser.add_argument("--row", type=float, default=0.00008, help="further seconds for each row beside it")
+    parser.add_argument("--median", type=float, default=3_000)
+    parser.add_argument("--cap", type=int, default=16_384)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.published:
+        print(json.dumps(published(given.seed), indent=1))
+        return
+    rows, update, sync = given.rows, given.update, given.sync
+    if given.run is not None:
+        rollouts = [json.loads(line) for line in (given.run / "rollouts.jsonl").read_text().splitlines()]
+        metrics = [json.loads(line) for line in (given.run / "metrics.jsonl").read_text().splitlines()]
+        tokens = [row["tokens"] for row in rollouts]
+        rows = round(len(rollouts) / len(metrics))
+        parts = ("time/logprobs", "time/update", "time/sync")
+        taken = {name: statistics.median(row.get(name) or 0.0 for row in metrics) for name in parts}
+        update = taken["time/logprobs"] + taken["time/update"] if update is None else update
+        sync = taken["time/sync"] if sync is None else sync
+
+        def lengths(seed: int) -> Callable[[], int]:
+            return drawn_from(tokens, given.seed + seed)
+    else:
+
+        def lengths(seed: int) -> Callable[[], int]:
+            return log_normal(given.median, 0.9, given.cap, given.seed + seed)
+
+    setting = Setting(rows, given.replicas, update or 0.0, sync or 0.0, given.base, given.row)
+    print(json.dumps({"rows": rows, "update": update, "sync": sync, **designs(setting, lengths)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
