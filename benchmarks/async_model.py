@@ -11,10 +11,10 @@ wait        rollout.ahead: 1; the next batch is sampled during the update, and i
 in-order    batches stay as drawn; up to `ahead` more are under way, and go on through an update
 ready-first the same bound, but a step trains on the completions that are finished first
 
-`--published` compares with the table of verl's fully asynchronous trainer (docs/advance/fully_async.md: Qwen2.5-Math-7B,
-H20, 512 x 16 completions of at most 28k tokens, 128 GPUs): 356.3 s a step in sync (177.9 sampling), 150.6 s with 64
-samplers, staleness_threshold 0.5, finished first, in-flight updates, 113.2 s updates. The median length is fitted to the
-sampling time of sync; the rest is predicted.
+`--published` compares with the table of verl's fully asynchronous trainer (docs/advance/fully_async.md:
+Qwen2.5-Math-7B, H20, 512 x 16 completions of at most 28k tokens, 128 GPUs): 356.3 s a step in sync (177.9 sampling),
+150.6 s with 64 samplers, staleness_threshold 0.5, finished first, in-flight updates, 113.2 s updates. The median length
+is fitted to the sampling time of sync; the rest is predicted.
 """
 
 from __future__ import annotations
@@ -119,11 +119,13 @@ def simulate(setting: Setting, length: Callable[[], int], steps: int = 12) -> di
             min(replicas, key=lambda one: one.pending).add(number, lengths[number])
         started = now
         if setting.first_finished:
-            run_until(lambda: len(order) - len(trained) >= setting.rows)
+            before = len(trained)
+            run_until(lambda before=before: len(order) - before >= setting.rows)
             batch = [number for number in order if number not in trained][: setting.rows]
         else:
             batch = [*range(step * setting.rows, (step + 1) * setting.rows)]
-            run_until(lambda: all(number in finished_at for number in batch))
+            wanted = set(batch)
+            run_until(lambda wanted=wanted: wanted <= finished_at.keys())
         waits.append(now - started)
         trained |= {*batch}
         used += [lengths[number] for number in batch]
