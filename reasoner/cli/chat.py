@@ -60,7 +60,7 @@ def chat(
         if kept.environment is not None:
             typer.echo(
                 f"note: in its training this model was answered by the environment {kept.environment}, which `chat`"
-                " does not run: what follows is a completion without replies. `reasoner evaluate` plays it.",
+                " does not run: what follows is a completion without replies. `reasoner eval` plays it.",
                 err=True,
             )
         sampling = {"temperature": temperature, "max_tokens": max_tokens}

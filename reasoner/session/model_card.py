@@ -214,7 +214,7 @@ def _use(card: Card, kept: KeptPrompt) -> str:
     if kept.environment is not None:
         return (
             f"## Use\n\nIn training the environment {in_line(kept.environment)} replied to each turn of"
-            f" the model; a program that samples one completion gets no replies. `reasoner evaluate {MODEL}` plays"
+            f" the model; a program that samples one completion gets no replies. `reasoner eval {MODEL}` plays"
             " whole episodes.\n"
         )
     sampling, lines = kept.sampling, list(_commands(card, kept))

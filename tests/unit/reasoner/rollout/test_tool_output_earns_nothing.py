@@ -49,6 +49,8 @@ def printing(text: str) -> str:
 class Scripted:
     """Engine whose policy writes given turns, each up to a stop string; the prompt has the number of the script."""
 
+    in_step = False
+
     def __init__(self, scripts: Sequence[Sequence[str]]) -> None:
         self.scripts, self.turn, self.tokenizer = scripts, 0, byte_tokenizer()
 

@@ -62,6 +62,8 @@ def pool() -> Iterator[GradingPool]:
 class Spy:
     """Wrapper of an engine that records each call's requests and sampled token ids in `calls`."""
 
+    in_step = False
+
     def __init__(self, engine: HfEngine) -> None:
         self.engine, self.calls = engine, list[list[tuple[Request, tuple[int, ...]]]]()
 
