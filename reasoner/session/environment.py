@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from reasoner.config.stage import StageConfig
+
 
 def environment() -> Mapping[str, object]:
     """Return the command, the versions of the main packages, and the machine, so that a run can be repeated."""
@@ -30,3 +32,16 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def resume_exactness(config: StageConfig) -> str:
+    """Say what `--resume` gives after a kill; recorded in environment.json.
+
+    An engine in the process repeats its requests bit for bit. vLLM servers batch requests as they arrive, so that
+    repeated tokens may differ by the rounding of batched arithmetic.
+    """
+    if not config.needs_engine or config.engine.name in ("hf", "vllm"):
+        return "bit for bit, on the same machine with the same versions and number of processes"
+    if config.engine.name == "vllm-server":
+        return "the same problems, samples and seeds; tokens up to the rounding of batched arithmetic"
+    return "the same problems, samples and seeds; tokens as far as the engine repeats them"

@@ -47,7 +47,7 @@ from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
 from reasoner.session.accelerator import open_accelerator
 from reasoner.session.ahead_file import read_ahead
-from reasoner.session.environment import environment
+from reasoner.session.environment import environment, resume_exactness
 from reasoner.session.session import Session
 from reasoner.storage.files import tidy
 from reasoner.storage.find_model import foreign_folders, latest_checkpoint
@@ -135,7 +135,10 @@ def open_session(
             _resume(session, checkpoint, progress)
         elif config.rollout.difficulty_from:
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
-        run.begin(offsets=progress.offsets if progress else {}, environment=environment())
+        run.begin(
+            offsets=progress.offsets if progress else {},
+            environment={**environment(), "resume": resume_exactness(config)},
+        )
         if processes.is_main():
             purge_step = progress.step + 1 if progress else None
             run.trackers = open_trackers(config, folder, purge_step=purge_step, note=display.note)

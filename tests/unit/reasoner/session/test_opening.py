@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reasoner.config.load import dump, resolve
+from reasoner.session.environment import resume_exactness
 from reasoner.session.opening import open_session
 
 
@@ -38,3 +39,17 @@ def test_another_rate_is_said_where_steps_were_trained_by_the_first(
     out = opened(tmp_path, capsys, lr=1e-4)
     assert f"after step {step}" in out
     assert ("the learning rate jumps: from 0.001 at step 3" in " ".join(out.split())) is said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hf", "bit for bit"),
+        ("vllm", "bit for bit"),
+        ("vllm-server", "rounding"),
+        ("own.py:Mine", "as far as the engine"),
+    ],
+)
+def test_a_run_records_how_exactly_it_resumes(name: str, said: str) -> None:
+    config = resolve({"task": "arithmetic", "model": "somewhere", "engine": {"name": name}}).stages[0]
+    assert said in resume_exactness(config)
