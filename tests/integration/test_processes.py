@@ -148,11 +148,12 @@ from reasoner import processes
 
 rank = 1 if os.fork() else 0
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=rank, world_size=2)
-processes.connect(wait_seconds=2)
-if rank == 0 and sys.argv[2] == "dead":
-    os._exit(0)
-time.sleep(8 * (rank == 0))
+processes.connect(wait_seconds=4)
 try:
+    processes.gather(rank)  # both have connected
+    if rank == 0 and sys.argv[2] == "dead":
+        os._exit(0)
+    time.sleep(10 * (rank == 0))
     processes.gather(rank)
 except processes.ProcessError as error:
     print(error, flush=True)

@@ -270,7 +270,8 @@ def kill_often(folder: Path, which: str, *, steps: int, before: int, closing: in
         assert kills == before, "it must not end before the kills that are to meet it while it closes"
         for number in range(closing):
             left = counted["closing"] - (counted["saved"] if closes(ours) else 0)
-            kills += attempt(killed, "closing", chance.randrange(left) if number else 0)["status"] != 0
+            first = counted["saved"] if number == 1 and not closes(ours) else 0  # after the last checkpoint
+            kills += attempt(killed, "closing", chance.randrange(first, left) if number else 0)["status"] != 0
             assert not (ours / "done.json").exists(), (number, left)
         assert closes(ours), "some of the kills came after the last checkpoint"
         for _ in range(2):  # the second time there is nothing to do
