@@ -44,6 +44,9 @@ from reasoner.records import Completion, FinishReason, Request, SamplingParams, 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM 0.32 has room for (vllm/config/lora.py, MaxLoRARanks)."""
 
+MOST_STOPS = 4
+"""Most stop strings of a request to /v1/completions, in OpenAI's interface and in vLLM's."""
+
 
 class ServerEngine(Engine):
     """Engine that samples through OpenAI-compatible vLLM servers.
@@ -168,6 +171,12 @@ class ServerEngine(Engine):
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         check_requests(requests, params, limit=self._limit)
+        most = max((len(stop_strings(request, params)) for request in requests), default=0)
+        if most > MOST_STOPS:
+            raise EngineError(
+                f"vLLM's servers take at most {MOST_STOPS} stop strings in a request; got {most} (prompt.stop and those"
+                " of the environment). Use fewer, or engine.name=vllm."
+            )
         return self._generate(list(requests), params)
 
     def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:

@@ -22,6 +22,7 @@ from reasoner.model.load import byte_tokenizer, load_model
 from reasoner.records import Completion, FinishReason, Request, SamplingParams
 from tests.unit.reasoner.engine.test_vllm import Llm
 from tests.unit.reasoner.model.test_families import tiny
+from tests.unit.reasoner.rollout import mirrors
 from tests.unit.reasoner.rollout.test_turns import CHATML, faults_of, sample
 from verifiers.pool import GradingPool, PoolLimits
 
@@ -161,6 +162,8 @@ def test_episodes_of_several_turns_have_the_ids_that_the_engine_was_given_and_sa
     engine, model, _ = opened
     engine.load_weights(named(model), 11)
     chat = {"reply": "tool", "template": CHATML, "max_tokens": 130} if frame == "chat" else {}
+    if isinstance(engine, ServerEngine):
+        chat |= {"environment": f"{mirrors.__file__}:FewStops", "max_tokens": 130}
     with GradingPool(workers=1, limits=PoolLimits(wall_seconds=60)) as pool:
         spy, groups = sample(engine, pool, problems=12, group=4, **chat)
     assert faults_of(spy, groups) == []

@@ -14,6 +14,8 @@ import pytest
 from reasoner.engine.base import EngineError
 from reasoner.engine.remote import Lost, Refused, Server, free_port
 from reasoner.engine.serve import engine_key
+from reasoner.engine.server import ServerEngine
+from reasoner.records import Request, SamplingParams
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -120,3 +122,14 @@ def test_no_proxy_stands_between(served: Server, monkeypatch: pytest.MonkeyPatch
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(EngineError, match=r"must be given as http://HOST:PORT; got '127.0.0.1:8000'"):
         Server("127.0.0.1:8000", seconds=1.0)
+
+
+@pytest.mark.parametrize("of_request", [True, False])
+def test_more_stop_strings_than_a_server_takes_are_told_before_anything_is_sampled(of_request: bool) -> None:
+    engine = object.__new__(ServerEngine)
+    engine._limit = 100
+    stops = ("a", "b", "c", "d", "e")
+    request = Request(prompt_ids=(1,), seed=0, stop=stops if of_request else None)
+    params = SamplingParams(max_tokens=4, stop=() if of_request else stops)
+    with pytest.raises(EngineError, match=r"at most 4 stop strings in a request; got 5"):
+        engine.generate([request], params)

@@ -23,6 +23,13 @@ class Mirror(Environment):
         return Reply(f"<|im_end|>{episode.said[::-1]}{length}", done=length % 11 == 0, score=length / 100, calls=1)
 
 
+class FewStops(Mirror):
+    """As many stop strings as a vLLM server takes."""
+
+    name = "few-stops"
+    stop = ("e", "1", " ", "a")
+
+
 class Broken(Environment):
     """Fails where the policy has written an even number of characters."""
 
