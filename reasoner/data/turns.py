@@ -28,7 +28,7 @@ REPLY = "Sentinel7Reply"
 BODY = "Sentinel7Body"
 NEXT = "Sentinel7Next"
 PROBES = ("42", '  "two" <b>\n\\lines\t', '{"a": [1, true]}')
-"""Replies with which it is found whether a template writes a text as it is."""
+"""Sample replies that show if a template changes the text of a reply."""
 NAMES = "the chat template writes the tool's name beside its answer, and a reply has none: it may answer several calls"
 OPENED, CLOSED = "<think>", "</think>"
 """Marks around a thought."""

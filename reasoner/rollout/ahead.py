@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from reasoner import processes
 from reasoner.records import Problem, Rollout, RolloutGroup
-from reasoner.rollout.round import Pending, Round, Sampled
+from reasoner.rollout.round import Pending, Round, Sampled, portion_ranges
 
 LOOK_SECONDS = 0.1
 """Interval at which the displayed progress of a batch is updated."""
@@ -68,9 +68,9 @@ class RecordedRound:
         """Yield the groups in the portions that `Round.graded` would make of them."""
         share = processes.count()
         most = -(-len(self.groups) // share)
-        for portion in range(portions):
-            first, end = (share * (part * most // portions) for part in (portion, portion + 1))
-            if part := tuple(self.groups[first:end]):
+        for numbers in portion_ranges(most, portions):
+            first = share * numbers.start
+            if part := tuple(self.groups[first : share * numbers.stop]):
                 tokens = sum(one.completion.policy_tokens for group in part for one in group.rollouts)
                 yield Sampled(
                     groups=part, first_group=first, generation_seconds=0.0, grading_wait_seconds=0.0, tokens=tokens

@@ -72,8 +72,8 @@ class Round:
         places = list(self.prompts_P)
         most = max(processes.gather(len(places)))
         seconds, first, replied = self.generation_seconds, 0, self.waited
-        for portion in range(portions):
-            numbers = range(portion * most // portions, min(len(places), (portion + 1) * most // portions))
+        for part in portion_ranges(most, portions):
+            numbers = part[: max(0, len(places) - part.start)]
             started = time.perf_counter()
             for index in (index for number in numbers for index in self._indices(number)):
                 self.verdicts[index].result()
@@ -279,6 +279,16 @@ class RoundSampler:
             step=step,
             waited=player.waited,
         )
+
+
+def portion_ranges(count: int, portions: int) -> list[range]:
+    """Divide the numbers of `count` groups into `portions` ranges, in order; a range may be empty.
+
+    Example:
+        >>> portion_ranges(5, 2)
+        [range(0, 2), range(2, 5)]
+    """
+    return [range(portion * count // portions, (portion + 1) * count // portions) for portion in range(portions)]
 
 
 def settled(verdict: Verdict) -> Future[Verdict]:

@@ -2,8 +2,6 @@
 
 A failure here after an update is the complete damage report: each entry names the code that depends on it and the
 alternative.
-
-A failure here after an update is the whole of the damage report: each entry names what leans on it and the way out.
 """
 
 from __future__ import annotations
