@@ -17,6 +17,7 @@ prepare_process()
 import argparse  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
+from collections.abc import Mapping  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from planted_faults import Run, judge, train  # noqa: E402
@@ -91,10 +92,18 @@ RUNS = (
 )
 
 
+def settings(*parts: Mapping[str, object]) -> dict[str, object]:
+    """Merge settings; a later task replaces an earlier one whole, since its options are others."""
+    merged: dict[str, object] = {}
+    for part in parts:
+        merged = {**deep_merge(merged, part), **({"task": part["task"]} if "task" in part else {})}
+    return merged
+
+
 def warm_model(name: str, root: Path) -> str:
     """Return the folder of a model that was trained on demonstrations, on first use."""
     folder = root / "warm" / name
-    train(deep_merge(deep_merge(COMMON, SFT), WARM[name]), folder)
+    train(settings(COMMON, SFT, WARM[name]), folder)
     if not (folder / "final").is_dir():
         raise SystemExit(f"the warm start {name!r} did not finish: see {folder}, remove the folder, and try again")
     return str(folder / "final")
@@ -114,7 +123,7 @@ def main() -> int:
         seconds = 0.0
         if not options.judge:
             model = {"model": {"path": warm_model(run.warm if run.warm in WARM else "mixed", options.output)}}
-            seconds = train(deep_merge(deep_merge(COMMON, model), run.change), folder)
+            seconds = train(settings(COMMON, model, run.change), folder)
         elif not (folder / "config.yaml").is_file():
             continue
         results.append({**judge(run, folder), "seconds": round(seconds, 1)})

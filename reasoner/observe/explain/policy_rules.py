@@ -20,6 +20,8 @@ LARGE_STEP_KL = 0.1
 usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45), for which PPO and GRPO are not meant."""
 REPLACED_STEP_KL = 1.0
 """Nats per token: after such a step the sampled text says little about what the policy would write."""
+FEW_UPDATES = 3
+"""With fewer updates, the median of their steps says nothing about the run (our choice)."""
 
 
 def policy_rules(history: History) -> Iterator[Finding]:
@@ -171,6 +173,7 @@ def _descends(history: History) -> Iterator[Finding]:
 
 
 def _step_size(history: History) -> Iterator[Finding]:
+    """Yield a finding on steps that are too large; it weighs less where few steps have an update at all."""
     moved = history.series("policy/step_kl")
     if not len(moved):
         return
@@ -178,12 +181,13 @@ def _step_size(history: History) -> Iterator[Finding]:
     if middle <= LARGE_STEP_KL and largest <= REPLACED_STEP_KL:
         return
     falls = _fall(history)
+    replaced = middle > REPLACED_STEP_KL and len(moved) >= FEW_UPDATES
     where = history.steps_of("policy/step_kl")[int(moved.argmax())]
     lr = history.series("optim/lr")
     yield Finding(
         code="learning-rate-too-high",
-        level=Level.FAULT if falls is not None or middle > REPLACED_STEP_KL else Level.WARNING,
-        cost=0.9 if falls is not None else 0.4,
+        level=Level.FAULT if falls is not None or replaced else Level.WARNING,
+        cost=0.9 if falls is not None else 0.4 * len(moved) / max(len(moved), len(history.metrics)),
         title=f"The steps are too large: one update moves the policy by {max(middle, 0):.2g} nats a token"
         f" (median), up to"
         f" {largest:.2g}",

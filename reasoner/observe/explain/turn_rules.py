@@ -256,6 +256,7 @@ def _limits(history: History) -> Iterator[Finding]:
         if lost
         else "raise rollout.max_turns, or teach the policy to answer (sft on demonstrations that end).",
         rollouts=places(rows),
+        explains=frozenset({"all-wrong", "task-all-wrong", "no-progress"}) if share > 0.5 and not lost else frozenset(),
     )
 
 
