@@ -7,20 +7,26 @@ from pathlib import Path
 
 from reasoner.observe.explain.ahead_rules import ahead_rules
 from reasoner.observe.explain.component_rules import component_rules
+from reasoner.observe.explain.evaluation_rules import evaluation_rules
 from reasoner.observe.explain.finding import Finding, Level, Place, ordered
 from reasoner.observe.explain.gap import gap_rules
 from reasoner.observe.explain.grading_rules import grading_rules
 from reasoner.observe.explain.machine_rules import machine_rules
 from reasoner.observe.explain.pair_rules import pair_rules
+from reasoner.observe.explain.plumbing_rules import plumbing_rules
 from reasoner.observe.explain.policy_rules import policy_rules
 from reasoner.observe.explain.ppo_rules import ppo_rules
 from reasoner.observe.explain.prompt_rules import prompt_rules
+from reasoner.observe.explain.schedule_rules import schedule_rules
 from reasoner.observe.explain.signal_rules import signal_rules
 from reasoner.observe.explain.turn_rules import turn_rules
 from reasoner.storage.history import History, Row, read_history, stage_folders
 
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     gap_rules,
+    plumbing_rules,
+    evaluation_rules,
+    schedule_rules,
     policy_rules,
     ppo_rules,
     pair_rules,

@@ -7,7 +7,6 @@ import gzip
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from reasoner.monitoring.glossary import GLOSSARY
 from reasoner.observe.explain import Finding, History, Row
 from reasoner.observe.report.evaluations import alarms, before_after, evaluation_charts, explained
 from reasoner.storage.history import lines
+from reasoner.storage.kept_tokenizer import kept_tokenizer
 from verifiers import Outcome
 from verifiers.stats import wilson_interval
 from verifiers.text import whole
@@ -152,7 +152,7 @@ class Words:
     """Decoder of token ids to text, if the run's tokenizer is available."""
 
     def __init__(self, history: History) -> None:
-        self._tokenizer = _tokenizer(history)
+        self._tokenizer = kept_tokenizer(history)
         self.table: dict[int, str] = {}
 
     def pieces(self, ids: Sequence[int]) -> list[str] | None:
@@ -162,27 +162,6 @@ class Words:
         for token in set(ids) - self.table.keys():
             self.table[token] = str(self._tokenizer.decode([token], skip_special_tokens=False))
         return [self.table[token] for token in ids]
-
-
-def _tokenizer(history: History) -> Any:
-    """Return the run's tokenizer.json, loaded without torch; None if there is none."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        return None
-    if history.folder is None:
-        return None
-    folders = [
-        history.folder / "final",
-        *sorted(history.folder.glob("checkpoints/step-*/model")),
-        history.folder / "start",
-    ]
-    if history.config.model.path:
-        folders.append(Path(history.config.model.path))
-    for folder in folders:
-        if (folder / "tokenizer.json").is_file():
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return None
 
 
 def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) -> dict[str, Any]:

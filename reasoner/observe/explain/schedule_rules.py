@@ -1,0 +1,97 @@
+"""Rules on what a run sets itself: the learning rate over its length, and the reference model of the KL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reasoner.config.methods import METHODS
+from reasoner.observe.explain.finding import Finding, Level
+from reasoner.observe.explain.significance import percent
+from reasoner.storage.history import History
+
+IDLE_RATE = 1e-3
+"""Share of optim.lr below which a step trains nothing (our choice)."""
+START_KL = 0.05
+"""Nats per token: policy and reference are the same model before the first update, so that the KL is 0."""
+MOVED = 1e-3
+"""Nats per token, added over the steps, after which the KL to a fixed reference cannot be 0."""
+
+
+def schedule_rules(history: History) -> Iterator[Finding]:
+    """Yield the findings of this module's rules."""
+    if METHODS[history.config.method].learns_from is None:
+        return
+    yield from _rate(history)
+    yield from _reference(history)
+
+
+def _rate(history: History) -> Iterator[Finding]:
+    """A learning rate that is 0 in a part of the run, or that warms up for most of it."""
+    optim, steps = history.config.optim, history.config.steps
+    rates = history.series("optim/lr")
+    idle = float((rates < IDLE_RATE * optim.lr).mean()) if len(rates) else 0.0
+    warming = min(optim.warmup_steps, steps) / steps
+    if len(rates) >= 5 and idle > 0.2:
+        zero = [
+            step for step, rate in zip(history.steps_of("optim/lr"), rates, strict=True) if rate < IDLE_RATE * optim.lr
+        ]
+        yield Finding(
+            code="learning-rate-zero",
+            level=Level.FAULT,
+            cost=max(0.5, idle),
+            title=f"The learning rate is 0 in {percent(idle)} of the steps: nothing is learned there",
+            evidence=(f"steps {zero[0]} to {zero[-1]}; optim.lr={optim.lr:g}, schedule {optim.schedule}",),
+            change="check the schedule's length against the number of steps (optim.schedule, optim.warmup_steps,"
+            " steps).",
+            explains=frozenset({"no-progress", "no-movement"}),
+        )
+    elif len(rates) >= 5 and warming > 0.5:
+        yield Finding(
+            code="warm-up-too-long",
+            level=Level.WARNING,
+            cost=warming / 2,
+            title=f"The learning rate warms up for {percent(warming)} of the run (optim.warmup_steps="
+            f"{optim.warmup_steps} of {steps} steps)",
+            evidence=(f"its largest value so far is {rates.max():.2g} of optim.lr={optim.lr:g}",),
+            change=f"set optim.warmup_steps={max(1, steps // 10)}.",
+            explains=frozenset({"no-progress", "no-movement"}),
+        )
+
+
+def _reference(history: History) -> Iterator[Finding]:
+    """A reference that differs from the start model before anything was learned, or that moves with the policy."""
+    kl, steps = history.series("policy/kl_ref"), history.steps_of("policy/kl_ref")
+    if not len(kl):
+        return
+    optim, algorithm = history.config.optim, history.config.algorithm
+    moved = float(history.series("policy/step_kl").clip(min=0).sum())
+    one_update = optim.updates_per_step * optim.inner_epochs == 1
+    if (
+        steps[0] == history.steps[0]
+        and steps[0] <= 1
+        and algorithm.reference is None
+        and one_update
+        and kl[0] > START_KL
+    ):
+        yield Finding(
+            code="reference-is-another-model",
+            level=Level.FAULT,
+            cost=0.8,
+            title=f"The reference of the KL is not the start model: they differ by {kl[0]:.2g} nats a token before the"
+            " first update",
+            evidence=("the policy is pulled towards another model from the first step on",),
+            change="load the reference from the model that the policy starts from (leave algorithm.reference out).",
+            explains=frozenset(
+                {"kl-coef-too-large", "kl-coef-too-small", "reward-falls", "rewards-collapsed", "no-progress"}
+            ),
+        )
+    elif len(kl) >= 5 and abs(kl).max() < 1e-7 and moved > MOVED:
+        yield Finding(
+            code="reference-moves",
+            level=Level.FAULT,
+            cost=0.6,
+            title="The KL to the reference is 0 in every step, though the policy moves: the reference follows it",
+            evidence=(f"policy/step_kl adds up to {moved:.2g} nats a token over {len(kl)} steps",),
+            change="keep a copy of the start model as reference: it shares its parameters with the policy, or is"
+            " updated with it.",
+        )
