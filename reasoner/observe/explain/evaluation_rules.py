@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +26,6 @@ def evaluation_rules(history: History) -> Iterator[Finding]:
         return
     yield from _other_form(history)
     yield from _seen_in_training(history)
-    yield from _old_weights(history)
     yield from _cut_short(history)
     yield from _behind(history)
 
@@ -91,34 +89,6 @@ def _seen_in_training(history: History) -> Iterator[Finding]:
         change="split by problem, and set eval.overlap=error so that a run does not begin with such data.",
         explains=frozenset({"solved"}),
     )
-
-
-def _old_weights(history: History) -> Iterator[Finding]:
-    """Two evaluations whose sampled texts are the same, though the policy has moved between them."""
-    by_step: dict[int, dict[tuple[int, int], str]] = {}
-    for row in history.eval_rows:
-        by_step.setdefault(row.step, {})[row.group, row.sample] = row.completion
-    steps = sorted(by_step)
-    moved = dict(zip(history.steps_of("policy/step_kl"), history.series("policy/step_kl"), strict=True))
-    for first, second in pairwise(steps):
-        both = by_step[first].keys() & by_step[second].keys()
-        same = sum(by_step[first][key] == by_step[second][key] for key in both)
-        way = sum(kl for step, kl in moved.items() if first < step <= second)
-        if len(both) < 16 or same < 0.98 * len(both) or way < 0.01:
-            continue
-        yield Finding(
-            code="evaluation-not-moving",
-            level=Level.FAULT,
-            cost=0.6,
-            title=f"The evaluations after steps {first} and {second} have the same completions, though the policy moved"
-            " between them: the evaluation does not use the trained weights",
-            evidence=(
-                f"{same} of {len(both)} completions are equal; policy/step_kl adds up to {way:.2g} nats a token",
-            ),
-            change="check that the engine of the evaluation gets the weights, and that results are not cached.",
-            explains=EVALUATION,
-        )
-        return
 
 
 def _cut_short(history: History) -> Iterator[Finding]:

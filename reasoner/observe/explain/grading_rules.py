@@ -347,29 +347,50 @@ def _longer_share(rows: Sequence[Row]) -> float | None:
 
 
 def _inconsistent(history: History) -> Iterator[Finding]:
-    """Yield a finding on equal completions of one problem with different verdicts."""
+    """Yield a finding on equal completions of one problem with different verdicts.
+
+    Rewards in degrees, of a model or a judge, may differ by a part of their spread (ROUNDING).
+    """
     seen: dict[tuple[str, ...], list[Row]] = {}
     for row in history.graded:
-        if row.outcome != "scored":
-            seen.setdefault((row.task, row.verifier, row.problem, row.prompt, row.completion), []).append(row)
+        seen.setdefault((row.task, row.verifier, row.problem, row.prompt, row.completion), []).append(row)
     several = [rows for rows in seen.values() if len(rows) > 1]
-    unequal = [rows for rows in several if len({row.quality for row in rows}) > 1]
+    degrees = [row.quality or 0.0 for row in history.graded if row.outcome == "scored"]
+    allowed = ROUNDING * float(np.std(degrees)) if degrees else 0.0
+    unequal = [
+        rows
+        for rows in several
+        if np.ptp([row.quality or 0.0 for row in rows]) > (allowed if rows[0].outcome == "scored" else 0.0)
+    ]
     if len(unequal) < 2:
         return
     share = len(unequal) / len(several)
+    judged = all(rows[0].outcome == "scored" for rows in unequal)
     yield Finding(
         code="inconsistent-verdicts",
-        level=Level.FAULT,
+        level=Level.WARNING if judged else Level.FAULT,
         cost=min(1.0, 0.2 + share),
         title=f"The verifier gives different verdicts on the same completion ({len(unequal)} times)",
         evidence=(
             f"{percent(share)} of the completions that were sampled more than once for a problem got unequal rewards;"
-            f" one: {', '.join(sorted({row.outcome for row in unequal[0]}))}",
+            + (
+                f" they differ by {np.mean([np.ptp([row.quality or 0.0 for row in rows]) for rows in unequal]):.2g},"
+                f" all rewards spread by {np.std(degrees):.2g}"
+                if judged
+                else f" one: {', '.join(sorted({row.outcome for row in unequal[0]}))}"
+            ),
         ),
-        change="make the verifier deterministic: no clock, no shared state, no network; run"
+        change="ask the judge at temperature 0, or several times and take the mean; look for noise that is added to"
+        " the reward."
+        if judged
+        else "make the verifier deterministic: no clock, no shared state, no network; run"
         " `reasoner verifiers check NAME`.",
         rollouts=tuple(Place(*row.place) for rows in unequal[:3] for row in rows[:2]),
     )
+
+
+ROUNDING = 0.1
+"""Share of the spread of rewards by which those of one completion may differ (our choice)."""
 
 
 TAMPER = re.compile(
