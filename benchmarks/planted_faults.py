@@ -345,7 +345,7 @@ def further(engine: str) -> list[Run]:
         Run("KL coefficient 30", {"algorithm": {"kl_coef": 30.0}}, ("kl-coef-too-large",)),
         Run("advantage without a baseline", {"algorithm": {"advantage": f"{PARTS}:uncentred"}}, UNCENTRED),
         Run("advantages of other rollouts", {"algorithm": {"advantage": f"{PARTS}:shuffled"}}, FLIPPED),
-        Run("one seed for a group", {}, ("no-diversity",), patch=one_seed(engine)),
+        Run("one seed for a group", {}, ("samples-not-independent",), patch=one_seed(engine)),
         Run("end token unknown to the engine", {"engine": {"name": "hf"}}, ("truncated",), patch=endless),
         Run("assistant's turn not opened", chat, ("wrong-chat-template",), warm="chat", patch=turn_not_opened),
         Run("four problems under many names", {"task": part("Copies", distinct=4)}, ("duplicate-problems",)),

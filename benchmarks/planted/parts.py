@@ -19,7 +19,7 @@ def digest(text: str) -> float:
 
 
 class Leaky(Arithmetic):
-    """Task with the answer after the question, in a fraction of the problems."""
+    """Task with the answer before the question, in a fraction of the problems."""
 
     name = "leaky"
 
@@ -29,7 +29,7 @@ class Leaky(Arithmetic):
 
     def problems(self, split: str) -> Sequence[Problem]:
         return [
-            replace(p, prompt=f"{str(p.prompt).strip()} (answer: {p.reference})\n") if digest(p.id) < self._share else p
+            replace(p, prompt=f"(answer: {p.reference}) {str(p.prompt).strip()}\n") if digest(p.id) < self._share else p
             for p in super().problems(split)
         ]
 

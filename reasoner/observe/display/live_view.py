@@ -90,11 +90,27 @@ class View:
         row = ranked[self.index % len(ranked)]
         text = Text()
         text.append(visible(tail(row.prompt, 600)) + "\n", style="dim")
-        text.append(visible(tail(row.completion, 1_200)) + "\n")
+        for said, style in spoken(row):
+            text.append(said + "\n", style=style)
         text.append(visible(f"answer {row.answer!r}   reference {str(row.reference)[:80]!r}") + "\n", style="bold")
         text.append(one_line(f"{row.outcome}: {row.reason[:200]}"), style="green" if row.right else "red")
         title = f"{self.show} of the last step: reward {row.reward:g}, {row.tokens} tokens, step/group/sample"
         return Panel(text, title=f"{title} {'/'.join(map(str, row.place))}", title_align="left")
+
+
+def spoken(row: Row) -> Iterable[tuple[str, str]]:
+    """Yield (text, style) of the completion, or of each of its turns: replies of the environment in grey."""
+    if row.turns is None:
+        yield visible(tail(row.completion, 1_200)), ""
+        return
+    for turn in row.turns[-TURNS:]:
+        replied = turn.get("origin") == "environment"
+        mark = ("! " if turn.get("errors") else "< ") if replied else "> "
+        yield mark + visible(tail(str(turn.get("text", "")).rstrip("\n"), 400)), "bright_black" if replied else ""
+
+
+TURNS = 12
+"""Last turns of an episode that are shown."""
 
 
 def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, str]]:
@@ -121,6 +137,13 @@ def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, s
         + (f" ({get('turns/cut'):.1%} at turn_tokens)" if last.get("turns/cut") else ""),
         "completion/length_mean",
     )
+    if last.get("turns/mean") is not None:
+        yield (
+            "turns",
+            f"{get('turns/mean'):.1f}, {get('calls/share'):.0%} call, {get('calls/error'):.0%} of the calls fail,"
+            f" {get('turns/limit'):.0%} end at the limit",
+            "calls/share",
+        )
     if "policy/entropy" in last:
         reference = f", to reference {get('policy/kl_ref'):.2g}" if "policy/kl_ref" in last else ""
         yield "entropy", f"{get('policy/entropy'):.3f} nats a token", "policy/entropy"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 from rich.console import Console
 
 from reasoner.observe.display.display import Display
@@ -37,6 +38,29 @@ def test_the_view_shows_the_figures_and_the_rollouts_of_the_last_step() -> None:
     assert rendered(view) != first
     view.press("q")
     assert "of the last step" not in rendered(view)
+
+
+def test_an_episode_is_shown_turn_by_turn() -> None:
+    def play(row: dict, rng: np.random.Generator) -> None:
+        row["turns"] = [
+            {"origin": "policy", "start": 0, "end": 3, "text": "<6*7>"},
+            {"origin": "environment", "start": 3, "end": 6, "text": "42\n", "calls": 1, "errors": row["sample"] % 2},
+            {"origin": "policy", "start": 6, "end": 12, "text": row["completion"]},
+        ]
+
+    made = make_records(change=play)
+    for figures in made.metrics:
+        figures |= {"turns/mean": 2.0, "calls/share": 1.0, "calls/error": 0.5, "turns/limit": 0.0}
+    history = make_history(made)
+    view = View(steps=20, metrics=history.metrics, rollouts=history.by_step[12])
+    text = rendered(view)
+    assert "2.0, 100% call, 50% of the calls fail, 0% end at the limit" in text
+    view.press("b")
+    text = rendered(view)
+    row = next(r for r in sorted(history.by_step[12], key=lambda r: r.reward or 0.0, reverse=True))
+    assert "> <6*7>" in text
+    assert f"{'!' if row.sample % 2 else '<'} 42" in text
+    assert f"> {row.completion}" in text
 
 
 def test_several_tasks_are_shown_each() -> None:
