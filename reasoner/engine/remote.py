@@ -30,7 +30,7 @@ from verifiers.own_files import open_own
 ADAPTER_PREFIX = "reasoner-"
 """Beginning of the names of trainers' adapters."""
 NO_ADAPTERS = "does not support LoRA yet"
-"""How vLLM ends with --enable-lora if it cannot adapt models of this class (vllm/v1/worker/lora_model_runner_mixin.py)."""
+"""How vLLM ends with --enable-lora if it cannot adapt a class of models (vllm/v1/worker/lora_model_runner_mixin.py)."""
 CONNECT_SECONDS = 10.0
 """Seconds for a connection to be accepted; a machine that is gone accepts none."""
 STALLED_SECONDS = 60.0
