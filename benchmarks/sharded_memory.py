@@ -151,16 +151,17 @@ def _phases(config: StageConfig, folder: Path) -> dict[str, list[float]]:
     with Peak() as peak:
         policy = opened(config, None)
         found = {"load": [peak.mib()]}
-        peak.reset()
         updated(policy, config)
-        found["update"] = [peak.mib()]
         peak.reset()
         saved(policy, folder, 1)
         found["save"] = [peak.mib()]
         peak.reset()
         save_model(folder / "final", policy)
         found["final"] = [peak.mib()]
-    return found | {"2": updated(policy, config), "3": updated(policy, config)}
+        peak.reset()
+        found["2"] = updated(policy, config)  # the first to find the moments there
+        found["update"] = [peak.mib()]
+        return found | {"3": updated(policy, config)}
 
 
 def again(config: StageConfig, tiny: StageConfig, folder: Path, step: int, into: Path) -> dict[str, list[float]]:
@@ -281,7 +282,7 @@ def main() -> None:
             rows = in_processes(count, first, config, tiny, root / f"by-{count}")
             (root / f"by-{count}" / "went_on.json").write_text(json.dumps(rows[0]))
             by_processes.append(
-                {"processes": count, **largest(rows, ["load", "update", "save", "final"], weights, count)}
+                {"processes": count, **largest(rows, ["load", "save", "final", "update"], weights, count)}
             )
         report["by_processes"] = by_processes
         report["resumed"] = [one for chain in asked.resumes for one in resumes(chain, root, config, tiny, weights)]
