@@ -372,7 +372,9 @@ def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> 
 
 
 def lora_options(rank: int | None) -> tuple[str, ...]:
-    """Return vLLM's arguments for adapters of this rank: room for the present one and the next.
+    """Return vLLM's arguments for adapters of this rank: two versions in one batch, eight in host memory.
+
+    A request that runs may have an older one, whose files are gone: vLLM ends if it has to load it again.
 
     Raises:
         EngineError: vLLM has no room for so large a rank.
@@ -385,7 +387,7 @@ def lora_options(rank: int | None) -> tuple[str, ...]:
             f"vLLM applies adapters of a rank up to {LORA_RANKS[-1]}; got model.lora.rank={rank}. Set"
             " engine.options.lora: merged."
         )
-    return ("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(fitting[0]))
+    return ("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "8", "--max-lora-rank", str(fitting[0]))
 
 
 def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:

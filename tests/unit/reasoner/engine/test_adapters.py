@@ -172,8 +172,8 @@ def test_merged_weights_travel_where_they_are_asked_for_and_without_an_adapter(
     )
 
 
-def test_servers_have_room_for_the_present_adapter_and_the_next() -> None:
+def test_servers_have_room_for_the_present_adapter_and_earlier_ones() -> None:
     assert lora_options(None) == ()
-    assert lora_options(9) == ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "16")
+    assert lora_options(9) == ("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "8", "--max-lora-rank", "16")
     with pytest.raises(EngineError, match=r"rank up to 512; got model.lora.rank=600. Set engine.options.lora: merged"):
         lora_options(600)
