@@ -36,7 +36,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from reasoner.engine.remote import Server
@@ -283,6 +283,7 @@ def config(work: Path, name: str, steps: int, lora: bool) -> Path:
                 "prompt": {"chat": "never"},
                 "rollout": {"problems_per_step": 8, "group_size": 8, "max_tokens": 48},
                 "optim": {"lr": 1e-3},
+                "algorithm": {"kl_coef": 0.01, "entropy_coef": 0.01},  # a gradient also where all answers are wrong
                 "engine": {"name": "vllm-server", "options": {"urls": [URL]}},
                 "eval": {"problems": 8},
                 "checkpoint": {"every": 1},
@@ -295,10 +296,13 @@ def config(work: Path, name: str, steps: int, lora: bool) -> Path:
 class Run:
     """A run of two trainer processes, each on its machine."""
 
+    started: ClassVar[list[Run]] = []
+
     def __init__(self, work: Path, name: str, steps: int, *, lora: bool = False, resume: bool = False) -> None:
         self.folder, self.ended = work / "run" / name, dict[str, float]()
         path = str(config(work, name, steps, lora))
         self.began = time.monotonic()
+        self.started.append(self)
         self.logs: dict[str, Path] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         for rank, machine in enumerate((TRAINER, SECOND)):
@@ -463,10 +467,10 @@ def main() -> None:
         found["packets"], found["lost_packets"] = cable.packets, cable.lost
         print(json.dumps(found, indent=2))
     finally:
-        for server in servers:
+        for one in [*servers, *(process for run in Run.started for process in run.processes.values())]:
             with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+                os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
         for machine in ADDRESSES:
             ip("netns", "del", machine, check=False)
         shutil.rmtree(work, ignore_errors=True)
