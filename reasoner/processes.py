@@ -192,7 +192,7 @@ class Watch:
                 theirs, rank = HELLO.unpack(one.recv(HELLO.size, socket.MSG_WAITALL).ljust(HELLO.size))
                 if theirs == key:
                     missing.discard(rank)
-                    self._peers[one] = f"process {rank} at {address[0]}"
+                    self._peers[one] = f"process {rank} at {address[0].removeprefix('::ffff:')}"
         if missing:
             ranks = ", ".join(map(str, sorted(missing)))
             _say(
