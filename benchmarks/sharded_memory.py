@@ -53,7 +53,7 @@ from reasoner.policy.progress import Progress  # noqa: E402
 SCRATCH = {"hidden_size": 1024, "layers": 12, "heads": 16, "kv_heads": 4, "intermediate_size": 3072}
 """150 million parameters with the vocabulary of 259 bytes and tokens."""
 TINY = {"hidden_size": 64, "layers": 2, "heads": 2}
-SHARES = {"load": 1, "update": 4, "save": 4, "final": 4, "resume": 3}
+SHARES = {"load": 1, "first_update": 4, "update": 4, "save": 4, "final": 4, "resume": 3}
 """Copies of the weights of which a process needs a 1/n in each phase; one that saves alone writes from its weights."""
 MIB = 1 << 20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -151,7 +151,9 @@ def _phases(config: StageConfig, folder: Path) -> dict[str, list[float]]:
     with Peak() as peak:
         policy = opened(config, None)
         found = {"load": [peak.mib()]}
+        peak.reset()
         updated(policy, config)
+        found["first_update"] = [peak.mib()]
         peak.reset()
         saved(policy, folder, 1)
         found["save"] = [peak.mib()]
@@ -282,7 +284,10 @@ def main() -> None:
             rows = in_processes(count, first, config, tiny, root / f"by-{count}")
             (root / f"by-{count}" / "went_on.json").write_text(json.dumps(rows[0]))
             by_processes.append(
-                {"processes": count, **largest(rows, ["load", "save", "final", "update"], weights, count)}
+                {
+                    "processes": count,
+                    **largest(rows, ["load", "first_update", "save", "final", "update"], weights, count),
+                }
             )
         report["by_processes"] = by_processes
         report["resumed"] = [one for chain in asked.resumes for one in resumes(chain, root, config, tiny, weights)]
