@@ -103,7 +103,7 @@ def test_an_adapter_that_travels_alone_is_applied_as_the_trainer_applies_it(
             gaps.append((expected - torch.tensor(done.rollout_logprobs)).abs().max().item())
             assert done.policy_version == version
     record_property("adapter", said := f"adapter in vLLM: largest gap of sampled tokens {max(gaps):.1e} nats")
-    assert max(gaps) < 1e-4, said
+    assert max(gaps) < 2e-4, said
     engine.load_weights(plain_weights(model), 14)
     merged = logprobs(model, tuple(probe[:1]), tuple(probe[1:]), 1.0).tolist()
     assert check_probe(engine.score(probe), merged, torch.float32) < 1e-4
