@@ -1,25 +1,32 @@
 """Host memory of each process at load, save and resume, with 1, 2 and 4 processes that shard one model. Prints JSON.
 
-    python benchmarks/sharded_memory.py [--model FOLDER] [--processes 1 2 4] > sharded_memory.json
+    python benchmarks/sharded_memory.py [--model FOLDER] [--processes 1 2 4] [--resumes 4:1:4] > sharded_memory.json
 
-Without a model, one from scratch with 150 million parameters is written first. The processes are gloo's on the CPU,
-sharded by FSDP2 as configs/accelerate/fsdp2.yaml asks. Peaks are those of the kernel (VmHWM), reset before each phase,
-less what a process has before it loads anything; pages of mapped files count while they are open. Then each checkpoint
-is resumed with another number of processes, and the gradient norm of the next update must be that of the run that went
-on.
+Without a model, one from scratch with 145 million parameters is written first. The processes are gloo's on the CPU,
+sharded by FSDP2 as configs/accelerate/fsdp2.yaml asks. A peak is the most anonymous memory of a phase, sampled every
+2 ms, less what the process has after it has gone through all phases with a tiny model: neither imported code nor pages
+of mapped files, which the kernel drops when it needs room, count. Freed tensors go back to the kernel at once. Beside
+each peak stands what the phase cannot do without: 1/n of the weights (load), of weights, gradients and moments
+(update), of weights, moments and the matrices that a process writes (save), of weights and moments (resume). Then each
+checkpoint is resumed with other numbers of processes; loss and gradient norm of the next update must be those of the
+run that went on.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import json
+import math
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from reasoner.engine.environment import prepare_process
 
@@ -45,7 +52,12 @@ from reasoner.policy.progress import Progress  # noqa: E402
 
 SCRATCH = {"hidden_size": 1024, "layers": 12, "heads": 16, "kv_heads": 4, "intermediate_size": 3072}
 """150 million parameters with the vocabulary of 259 bytes and tokens."""
+TINY = {"hidden_size": 64, "layers": 2, "heads": 2}
+SHARES = {"load": 1, "first_update": 4, "update": 4, "save": 4, "final": 4, "resume": 3}
+"""Copies of the weights of which a process needs a 1/n in each phase; one that saves alone writes from its weights."""
 MIB = 1 << 20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt (malloc.h)."""
 
 
 def config_of(model: str | None, scratch: object = None) -> StageConfig:
@@ -72,22 +84,37 @@ def batch_of(config: StageConfig, vocabulary: int) -> Batch:
 
 
 class Peak:
-    """Peak of this process's memory since the last reset."""
+    """Largest anonymous memory of this process since the last reset, above that at its creation; used in a block."""
 
     def __init__(self) -> None:
-        self.before = self._read("VmRSS")
+        ctypes.CDLL(None).malloc_trim(0)
+        self._before, self._most, self._ended = self._anonymous(), 0, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Peak:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(0.002):
+            self._most = max(self._most, self._anonymous())
 
     def reset(self) -> None:
         ctypes.CDLL(None).malloc_trim(0)  # what the phase before has freed
-        Path("/proc/self/clear_refs").write_text("5")
+        self._most = self._anonymous()
 
     def mib(self) -> float:
-        return round((self._read("VmHWM") - self.before) / MIB, 1)
+        return round((max(self._most, self._anonymous()) - self._before) / MIB, 1)
 
     @staticmethod
-    def _read(name: str) -> int:
+    def _anonymous() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+        held = [int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))]
+        return sum(held) * 1024
 
 
 def opened(config: StageConfig, checkpoint: Path | None) -> Policy:
@@ -103,38 +130,60 @@ def opened(config: StageConfig, checkpoint: Path | None) -> Policy:
     return Policy(config, accelerator=opening.open_accelerator(config), checkpoint=checkpoint)
 
 
-def updated(policy: Policy, config: StageConfig) -> float:
-    return policy.update(batch_of(config, policy.vocabulary), make_objective(config)).grad_norm
+def updated(policy: Policy, config: StageConfig) -> list[float]:
+    """Take one step; return its loss and gradient norm."""
+    stats = policy.update(batch_of(config, policy.vocabulary), make_objective(config))
+    return [stats.loss, stats.grad_norm]
 
 
-def first(config: StageConfig, folder: Path) -> dict[str, object]:
-    """Load, learn, save, learn; return the peaks and the gradient norm of the second update."""
-    peak = Peak()
-    peak.reset()
-    policy = opened(config, None)
-    found: dict[str, object] = {"load": peak.mib()}
-    peak.reset()
-    updated(policy, config)
-    found["update"] = peak.mib()
-    peak.reset()
-    save_checkpoint(folder, policy, Progress(step=1, sampler={}, offsets={}), keep=1)
-    found["save"] = peak.mib()
-    peak.reset()
-    save_model(folder / "final", policy)
-    return {**found, "final": peak.mib(), "next_grad_norm": updated(policy, config)}
+def saved(policy: Policy, folder: Path, step: int) -> None:
+    save_checkpoint(folder, policy, Progress(step=step, sampler={}, offsets={}), keep=9)
 
 
-def again(config: StageConfig, folder: Path) -> dict[str, object]:
-    """Resume; return the peak and the gradient norm of the next update."""
-    peak = Peak()
-    peak.reset()
-    checkpoint = folder / "step-000001"
-    policy = opened(config, checkpoint)
-    restore_training_state(policy, checkpoint)
-    return {"resume": peak.mib(), "next_grad_norm": updated(policy, config)}
+def first(config: StageConfig, tiny: StageConfig, folder: Path) -> dict[str, list[float]]:
+    """Load, learn, save, learn twice more; return the peak of each phase, and losses and norms after the checkpoint."""
+    _phases(tiny, folder / "tiny")
+    gc.collect()
+    return _phases(config, folder)
 
 
-def in_processes(count: int, run: Callable[[StageConfig, Path], dict[str, object]], *given: object) -> list[dict]:
+def _phases(config: StageConfig, folder: Path) -> dict[str, list[float]]:
+    with Peak() as peak:
+        policy = opened(config, None)
+        found = {"load": [peak.mib()]}
+        peak.reset()
+        updated(policy, config)
+        found["first_update"] = [peak.mib()]
+        peak.reset()
+        saved(policy, folder, 1)
+        found["save"] = [peak.mib()]
+        peak.reset()
+        save_model(folder / "final", policy)
+        found["final"] = [peak.mib()]
+        peak.reset()
+        found["2"] = updated(policy, config)  # the first to find the moments there
+        found["update"] = [peak.mib()]
+        return found | {"3": updated(policy, config)}
+
+
+def again(config: StageConfig, tiny: StageConfig, folder: Path, step: int, into: Path) -> dict[str, list[float]]:
+    """Resume after a step, learn, save; return the peak of resuming, and loss and norm of the step."""
+    _resumed(tiny, folder / "tiny", 1, into / "tiny")
+    gc.collect()
+    return _resumed(config, folder, step, into)
+
+
+def _resumed(config: StageConfig, folder: Path, step: int, into: Path) -> dict[str, list[float]]:
+    checkpoint = folder / f"step-{step:06d}"
+    with Peak() as peak:
+        policy = opened(config, checkpoint)
+        restore_training_state(policy, checkpoint)
+        found = {"resume": [peak.mib()], str(step + 1): updated(policy, config)}
+    saved(policy, into, 1 if step == 1 and into.name == "tiny" else step + 1)
+    return found
+
+
+def in_processes(count: int, run: Callable[..., Any], *given: object) -> list[Any]:
     """Run a function in `count` forked processes that form a group; return what each found."""
     with tempfile.TemporaryDirectory() as answers:
         port = str(20_000 + os.getpid() % 20_000)
@@ -148,7 +197,9 @@ def in_processes(count: int, run: Callable[[StageConfig, Path], dict[str, object
                 if count > 1:
                     os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)})
                     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
-                found = run(*given)  # type: ignore[arg-type]
+                for kind in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+                    ctypes.CDLL(None).mallopt(kind, 256 * 1024)
+                found = run(*given)
                 (Path(answers) / str(rank)).write_text(json.dumps(found))
                 processes.wait()
                 status = 0
@@ -164,11 +215,44 @@ def in_processes(count: int, run: Callable[[StageConfig, Path], dict[str, object
         return found
 
 
-def write_scratch(config: StageConfig, folder: Path) -> dict[str, object]:
+def write_scratch(config: StageConfig, folder: Path) -> int:
+    """Write a model from scratch; return its number of parameters."""
     loaded = load_model(config.model, seed=0)
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
-    return {"parameters": sum(held.numel() for held in loaded.model.parameters())}
+    return sum(held.numel() for held in loaded.model.parameters())
+
+
+def parameters_of(config: StageConfig) -> int:
+    return sum(held.numel() for held in load_model(config.model, seed=0).model.parameters())
+
+
+def largest(rows: list[dict[str, list[float]]], phases: list[str], weights: float, count: int) -> dict[str, object]:
+    """Return the largest peak of any process in each phase, and what the phase cannot do without, in MiB."""
+    found: dict[str, object] = {}
+    for phase in phases:
+        share = SHARES[phase] - (phase in ("save", "final") and count == 1)
+        found[phase] = {"peak": max(row[phase][0] for row in rows), "needed": round(share * weights / count, 1)}
+    return found
+
+
+def resumes(chain: str, root: Path, config: StageConfig, tiny: StageConfig, weights: float) -> list[dict[str, object]]:
+    """Resume along a chain of numbers of processes, such as 4:1:4, and compare with the run that went on."""
+    counts = list(map(int, chain.split(":")))
+    went_on = json.loads((root / f"by-{counts[0]}" / "went_on.json").read_text())
+    folder, found = root / f"by-{counts[0]}", []
+    for step, count in enumerate(counts[1:], 1):
+        into = root / ("-".join(["by", *map(str, counts[: step + 1])]))
+        rows = in_processes(count, again, config, tiny, folder, step, into)
+        (loss, norm), (its_loss, its_norm) = rows[0][str(step + 1)], went_on[str(step + 1)]
+        assert math.isclose(loss, its_loss, rel_tol=1e-5), (loss, its_loss)
+        assert math.isclose(norm, its_norm, rel_tol=1e-4), (norm, its_norm)
+        same = {"loss": [loss, its_loss], "grad_norm": [norm, its_norm]}
+        found.append(
+            {"chain": ":".join(map(str, counts[: step + 1])), **largest(rows, ["resume"], weights, count), **same}
+        )
+        folder = into
+    return found
 
 
 def main() -> None:
@@ -176,25 +260,37 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a model; default: one from scratch")
     parser.add_argument("--scratch", type=json.loads, default=SCRATCH, help="sizes of the model from scratch, as JSON")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--resumes", nargs="+", help="SAVED:RESUMED numbers of processes; default: all pairs")
+    parser.add_argument(
+        "--resumes",
+        nargs="*",
+        default=["1:1", "2:2", "4:4", "4:1:4", "1:2"],
+        help="numbers of processes that saved and resumed",
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
-        pairs = asked.resumes or [f"{saved}:{count}" for saved in asked.processes for count in asked.processes]
-        report: dict[str, object] = {"model": asked.model or asked.scratch, "unit": "MiB a process above its start"}
-        if asked.model is None:
-            report |= in_processes(1, write_scratch, config_of(None, asked.scratch), root / "model")[0]
-        config = config_of(asked.model or str(root / "model"))
-        rows = {count: in_processes(count, first, config, root / f"by-{count}") for count in asked.processes}
-        report["by_processes"] = [
-            {"processes": count, **{name: max(row[name] for row in found) for name in found[0]}}
-            for count, found in rows.items()
-        ]
-        report["resumed"] = [
-            {"saved_by": saved, "resumed_by": count, **{k: max(row[k] for row in found) for k in found[0]}}
-            for saved, count in (map(int, pair.split(":")) for pair in pairs)
-            for found in [in_processes(count, again, config, root / f"by-{saved}")]
-        ]
+        scratch = {"model": asked.scratch, "tiny": TINY} if asked.model is None else {"tiny": TINY}
+        parameters = {
+            name: in_processes(1, write_scratch, config_of(None, sizes), root / name)[0]
+            for name, sizes in scratch.items()
+        }
+        config, tiny = config_of(asked.model or str(root / "model")), config_of(str(root / "tiny"))
+        held = parameters.get("model") or in_processes(1, parameters_of, config)[0]
+        weights = held * 4 / MIB
+        report: dict[str, object] = {"model": asked.model or asked.scratch, "parameters": held}
+        report |= {"unit": "MiB of a process", "weights": round(weights, 1)}
+        by_processes: list[dict[str, object]] = []
+        for count in asked.processes:
+            rows = in_processes(count, first, config, tiny, root / f"by-{count}")
+            (root / f"by-{count}" / "went_on.json").write_text(json.dumps(rows[0]))
+            by_processes.append(
+                {
+                    "processes": count,
+                    **largest(rows, ["load", "first_update", "save", "final", "update"], weights, count),
+                }
+            )
+        report["by_processes"] = by_processes
+        report["resumed"] = [one for chain in asked.resumes for one in resumes(chain, root, config, tiny, weights)]
     print(json.dumps(report, indent=1))
 
 

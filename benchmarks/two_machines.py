@@ -1,15 +1,18 @@
-"""A trainer and a vLLM server on two machines that share nothing but a network: one JSON object. Needs root and Linux.
+"""Trainers and vLLM servers on machines that share nothing but a network: one JSON object. Needs root and Linux.
 
-    python benchmarks/two_machines.py [--delay-ms 20] [--loss 0.01] [--hidden 256] [--steps 4]
+    python benchmarks/two_machines.py [--delay-ms 20] [--loss 0.01] [--hidden 128] [--steps 4]
 
-Each "machine" is a network namespace with mounts of its own (empty /tmp and /dev/shm; the run and the trainer's model
-are hidden from the sampler, which starts with random weights) and its own host name. The cable between them is a pair
-of TUN devices and a thread that passes packets on: late by the delay, and some of them never.
+Each "machine" is a network namespace with mounts of its own (empty /tmp and /dev/shm) and its own host name. Two have a
+trainer process each, joined by torchrun over gloo; they share the folder of the runs and have the same model. The third
+has vLLM with two workers (tensor parallelism); the runs and the trainers' model are hidden from it, and it starts with
+random weights. The cable between them is a TUN device in each and a thread that passes packets on: late by the delay,
+and some of them never.
 
 What is measured: bytes on the wire and seconds of pause of a weight sync with requests in flight (the whole model in
-bfloat16, a LoRA adapter alone); a whole run of GRPO; and a run whose cable is pulled in the middle (the sampler's
-device is switched off, so that no connection is closed): seconds until the trainer notices, how the run ends, and what
-is there after `--resume`.
+bfloat16, a LoRA adapter alone), with the checksums of both workers; a server that dies in the middle of a pull; whole
+runs of GRPO with and without LoRA; and runs whose cable is pulled in the middle, at the sampler and at the second
+trainer (the device is switched off, so that no connection is closed): seconds until the processes end, how, and what is
+there after `--resume`.
 """
 
 from __future__ import annotations
@@ -18,35 +21,42 @@ import argparse
 import collections
 import fcntl
 import json
+import math
 import os
 import random
 import select
 import shutil
+import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from reasoner.engine.remote import Server
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINER, SAMPLER = "reasoner-trainer", "reasoner-sampler"
-ADDRESSES = {TRAINER: "10.77.0.1", SAMPLER: "10.77.0.2"}
-DEVICES = {TRAINER: "rs-t", SAMPLER: "rs-s"}
-URL = f"http://{ADDRESSES[SAMPLER]}:8000"
+TRAINER, SECOND, SAMPLER = "reasoner-trainer", "reasoner-second", "reasoner-sampler"
+ADDRESSES = {TRAINER: "10.77.0.1", SECOND: "10.77.0.2", SAMPLER: "10.77.0.3"}
+DEVICES = {TRAINER: "rs-t", SECOND: "rs-u", SAMPLER: "rs-s"}
+URL, DYING = (f"http://{ADDRESSES[SAMPLER]}:{port}" for port in (8000, 8001))
 CONTEXT = 256
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 
 class Cable:
-    """Passes IP packets between the two machines, each after a delay, and loses a share of them."""
+    """Passes IP packets between the machines, each after a delay, and loses a share of them."""
 
     def __init__(self, *, delay: float, loss: float) -> None:
         self._delay, self._loss, self._random = delay, loss, random.Random(0)
         self.packets, self.lost = 0, 0
-        self._fds = [self._device(machine) for machine in (TRAINER, SAMPLER)]
+        self._fds = {socket.inet_aton(ADDRESSES[machine]): self._device(machine) for machine in ADDRESSES}
         threading.Thread(target=self._pass_on, daemon=True).start()
 
     @staticmethod
@@ -61,20 +71,21 @@ class Cable:
         return fd
 
     def _pass_on(self) -> None:
-        other = dict(zip(self._fds, reversed(self._fds), strict=True))
         waiting: collections.deque[tuple[float, int, bytes]] = collections.deque()  # equal delays: first in, first out
         while True:
             pause = max(0.0, waiting[0][0] - time.monotonic()) if waiting else 1.0
-            for fd in select.select(self._fds, [], [], pause)[0]:
+            for fd in select.select(list(self._fds.values()), [], [], pause)[0]:
                 try:
                     packet = os.read(fd, 65536)
                 except OSError:  # the device is switched off
+                    continue
+                if (to := self._fds.get(packet[16:20])) is None:  # not IPv4, or to all
                     continue
                 self.packets += 1
                 if self._random.random() < self._loss:
                     self.lost += 1
                 else:
-                    waiting.append((time.monotonic() + self._delay, other[fd], packet))
+                    waiting.append((time.monotonic() + self._delay, to, packet))
             while waiting and waiting[0][0] <= time.monotonic():
                 _, fd, packet = waiting.popleft()
                 try:
@@ -138,14 +149,16 @@ def measure(work: Path) -> None:
     path = str(work / "trainer-model")
     model, tokenizer = load_model(ModelSection(path=path), seed=0)
     adapted = add_adapter(model, LoraConfig(rank=8), seed=0)
-    options = {"urls": [URL], "lora": "adapter", "lora_rank": 8, "start_seconds": 3000.0}
+    options = {"urls": [URL], "lora_rank": 8, "start_seconds": 3000.0}
     engine = open_engine("vllm-server", model_path=path, dtype="bfloat16", max_model_len=CONTEXT, **options)
     assert isinstance(engine, ServerEngine)
+    checksums = spied_loads(engine.servers[0])
     probe = probe_ids(model.config.vocab_size, forbidden=tokenizer.all_special_ids)
     counter = Path(f"/sys/class/net/{DEVICES[TRAINER]}/statistics/tx_bytes")
     syncs: dict[str, list[dict[str, Any]]] = {"model": [], "adapter": []}
     version = 0
-    for kind in ("model", "adapter") * 3:
+    # new base weights under requests that use an adapter would end vLLM 0.32: it forgets the adapter
+    for kind in ("model",) * 3 + ("adapter",) * 3:
         version += 1
         with torch.no_grad():
             for name, parameter in adapted.named_parameters():
@@ -153,7 +166,7 @@ def measure(work: Path) -> None:
                     parameter.add_(0.02 * torch.randn(parameter.shape))
         adapter = Adapter(peft_weights(adapted), peft_config(adapted), partial(plain_weights, model, merged=False))
         if kind == "adapter":  # the base first, which is sent once
-            engine.load_adapter(adapter, version) if version == 2 else None
+            engine.load_adapter(adapter, version) if version == 4 else None
             adapter = adapter._replace(tensors=peft_weights(adapted))
             version += 1
         finished: list[int] = []
@@ -181,8 +194,77 @@ def measure(work: Path) -> None:
         syncs[kind].append(row | {"in_flight": flying, "finished": sorted(finished), "gap_nats": gap})
     engine.close()
     parameters = sum(parameter.numel() for name, parameter in adapted.named_parameters() if not is_adapter(name))
-    found = {"parameters": parameters, "float32_file_bytes": (work / "trainer-model/model.safetensors").stat().st_size}
+    found = {"workers_with_the_same_checksum": [len(one) for one in checksums if len(set(one)) == 1]}
+    found |= {"parameters": parameters, "float32_file_bytes": (work / "trainer-model/model.safetensors").stat().st_size}
     print("FOUND " + json.dumps(found | {"notes": engine.take_notes(), "syncs": syncs}), flush=True)
+
+
+def spied_loads(server: Server) -> list[list[str]]:
+    """Return a list that gets the checksums of a server's workers at each load of a whole model."""
+    seen: list[list[str]] = []
+    load = server.load
+
+    def noting(folder: Path) -> list[str]:
+        seen.append(load(folder))
+        return seen[-1]
+
+    server.load = noting  # type: ignore[method-assign]
+    return seen
+
+
+def measure_death(work: Path, group: int) -> None:
+    """Print what becomes of a sync during which one of two servers, a process group, is killed."""
+    from reasoner.engine.environment import prepare_process
+
+    prepare_process()
+    from reasoner.config.sections import ModelSection
+    from reasoner.engine import open_engine
+    from reasoner.engine.server import ServerEngine
+    from reasoner.model.load import load_model
+    from reasoner.model.lora import plain_weights
+    from reasoner.records import Request, SamplingParams
+
+    path = str(work / "trainer-model")
+    model, _ = load_model(ModelSection(path=path), seed=0)
+    options = {"urls": [URL, DYING], "start_seconds": 3000.0}
+    engine = open_engine("vllm-server", model_path=path, dtype="bfloat16", max_model_len=CONTEXT, **options)
+    assert isinstance(engine, ServerEngine)
+    engine.load_weights(plain_weights(model), 1)
+    both = [server.alive for server in engine.servers]
+    dying = engine.servers[1]
+    received: list[int] = []
+
+    def kill() -> None:
+        while not synced.is_set():
+            workers = dying.rpc("reasoner_fetched")
+            if not all(worker["done"] for worker in workers) and sum(worker["bytes"] for worker in workers):
+                received.extend(worker["bytes"] for worker in workers)
+                return os.killpg(group, signal.SIGKILL)
+            time.sleep(0.05)
+        return None
+
+    synced = threading.Event()
+    killer = threading.Thread(target=kill)
+    finished: list[int] = []
+
+    def sample() -> None:
+        requests = [Request(prompt_ids=(5, 6, 7), seed=seed) for seed in range(16)]
+        for done in engine.generate(requests, SamplingParams(max_tokens=200, end_ids=())):
+            finished.append(len(done.completion.token_ids))
+
+    sampling = threading.Thread(target=sample)
+    sampling.start()
+    killer.start()
+    began = time.monotonic()
+    engine.load_weights(plain_weights(model), 2)
+    seconds = time.monotonic() - began
+    synced.set()
+    sampling.join()
+    killer.join()
+    found = {"alive_before": both, "alive_after": [server.alive for server in engine.servers]}
+    found |= {"bytes_received_when_killed": received, "seconds": seconds, "finished": finished}
+    print("FOUND " + json.dumps(found | {"notes": engine.take_notes()}), flush=True)
+    engine.close()
 
 
 def config(work: Path, name: str, steps: int, lora: bool) -> Path:
@@ -201,7 +283,8 @@ def config(work: Path, name: str, steps: int, lora: bool) -> Path:
                 "prompt": {"chat": "never"},
                 "rollout": {"problems_per_step": 8, "group_size": 8, "max_tokens": 48},
                 "optim": {"lr": 1e-3},
-                "engine": {"name": "vllm-server", "options": {"urls": [URL], "lora": "adapter"}},
+                "algorithm": {"kl_coef": 0.01, "entropy_coef": 0.01},  # a gradient also where all answers are wrong
+                "engine": {"name": "vllm-server", "options": {"urls": [URL]}},
                 "eval": {"problems": 8},
                 "checkpoint": {"every": 1},
             }
@@ -211,20 +294,31 @@ def config(work: Path, name: str, steps: int, lora: bool) -> Path:
 
 
 class Run:
-    """A run of the trainer on its machine."""
+    """A run of two trainer processes, each on its machine."""
+
+    started: ClassVar[list[Run]] = []
 
     def __init__(self, work: Path, name: str, steps: int, *, lora: bool = False, resume: bool = False) -> None:
-        self.folder = work / "run" / name
-        command = [sys.executable, "-m", "reasoner", "train", str(config(work, name, steps, lora))]
+        self.folder, self.ended = work / "run" / name, dict[str, float]()
+        path = str(config(work, name, steps, lora))
         self.began = time.monotonic()
-        self.log = work / "run" / f"{name}{'-resumed' if resume else ''}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                on(TRAINER, *command, *(["--resume"] if resume else []), hidden=[work / "sampler-model"]),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-            )
+        self.started.append(self)
+        self.logs: dict[str, Path] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        for rank, machine in enumerate((TRAINER, SECOND)):
+            torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+            torchrun += ["--node-rank", str(rank), "--master-addr", ADDRESSES[TRAINER], "--master-port", "29500"]
+            command = [sys.executable, *torchrun, "-m", "reasoner", "train", path, *(["--resume"] if resume else [])]
+            self.logs[machine] = work / "run" / f"{name}-{rank}{'-resumed' if resume else ''}.log"
+            with self.logs[machine].open("wb") as log:
+                self.processes[machine] = subprocess.Popen(
+                    on(machine, *command, hidden=[work / "sampler-model"]),
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    env=os.environ | {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": DEVICES[machine]},
+                    start_new_session=True,
+                )
 
     def steps(self) -> int:
         """Return the number of finished steps."""
@@ -234,38 +328,67 @@ class Run:
         path = next(iter(self.folder.rglob(file)), None)
         return [json.loads(line) for line in path.read_text().splitlines() if line] if path else []
 
+    def keys(self) -> list[tuple[int, int, int, str]]:
+        return [(row["step"], row["group"], row["sample"], row["problem"]) for row in self.rows("rollouts.jsonl")]
+
+    def running(self) -> bool:
+        """Note which processes have ended; return True if any still runs."""
+        for machine, process in self.processes.items():
+            if process.poll() is not None:
+                self.ended.setdefault(machine, time.monotonic())
+        return len(self.ended) < len(self.processes)
+
+    def wait(self, seconds: float = math.inf) -> None:
+        """Wait until all processes have ended; kill those that are left after these seconds."""
+        deadline = time.monotonic() + seconds
+        while self.running() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for machine, process in self.processes.items():
+            if machine not in self.ended:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
     def result(self) -> dict[str, Any]:
         """Wait for the end; return how the run ended and what it left."""
-        status = self.process.wait()
-        rows = self.rows("rollouts.jsonl")
-        keys = [(row["step"], row["group"], row["sample"]) for row in rows]
+        self.wait()
+        keys = self.keys()
         return {
-            "status": status,
+            "status": {machine: process.returncode for machine, process in self.processes.items()},
             "seconds": round(time.monotonic() - self.began, 1),
             "steps": self.steps(),
-            "rollouts_by_step": dict(collections.Counter(row["step"] for row in rows)),
+            "rollouts_by_step": dict(collections.Counter(step for step, *_ in keys)),
             "repeated_rollouts": len(keys) - len(set(keys)),
             "checkpoints": sorted(path.name for path in self.folder.rglob("step-*") if path.is_dir()),
             "gap_logprob_abs": [row.get("gap/logprob_abs") for row in self.rows("metrics.jsonl")],
-            "last_lines": self.log.read_text(errors="replace").strip().splitlines()[-3:],
+            "said": {machine: said(log) for machine, log in self.logs.items()},
         }
 
 
-def pulled_cable(work: Path, steps: int) -> dict[str, Any]:
-    """Pull the cable when a run has finished a step and samples again; put it back, and resume."""
-    run = Run(work, "pulled", steps)
-    while run.steps() < 1 and run.process.poll() is None:
+def said(log: Path) -> list[str]:
+    """Return the lines of a log that speak of errors, and the last one."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    found = [line for line in lines if line.lower().startswith("error") or "left out" in line]
+    return [line[:400] for line in [*found[:4], *lines[-1:]]]
+
+
+def pulled_cable(work: Path, machine: str, steps: int, whole: Run) -> dict[str, Any]:
+    """Pull a machine's cable when a run has finished a step and goes on; put it back, and resume."""
+    name = f"pulled-{machine}"
+    run = Run(work, name, steps)
+    while run.steps() < 1 and run.running():
         time.sleep(0.1)
     time.sleep(1.5)
     done = run.steps()
-    ip("-n", SAMPLER, "link", "set", DEVICES[SAMPLER], "down")
+    ip("-n", machine, "link", "set", DEVICES[machine], "down")
     pulled = time.monotonic()
-    run.process.wait()
-    noticed = time.monotonic() - pulled
+    run.wait(180)
+    noticed = {one: round(ended - pulled, 1) for one, ended in run.ended.items()}
     broken = run.result()
-    ip("-n", SAMPLER, "link", "set", DEVICES[SAMPLER], "up")
-    again = Run(work, "pulled", steps, resume=True).result()
-    return {"steps_before": done, "seconds_until_the_end": round(noticed, 1), "then": broken, "resumed": again}
+    ip("-n", machine, "link", "set", DEVICES[machine], "up")
+    resumed = Run(work, name, steps, resume=True)
+    again = resumed.result()
+    same = {"the_rollouts_of_a_run_without_a_pull": sorted(resumed.keys()) == sorted(whole.keys())}
+    return {"steps_before": done, "seconds_until_the_end": noticed, "then": broken, "resumed": again | same}
 
 
 def tell(part: str, found: dict[str, Any]) -> None:
@@ -273,16 +396,44 @@ def tell(part: str, found: dict[str, Any]) -> None:
     print(part, json.dumps(found[part]), file=sys.stderr, flush=True)
 
 
+def start_server(work: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
+    """Start a vLLM server with random weights on the sampler."""
+    serve = [sys.executable, "-m", "reasoner.engine.serve", "--model", str(work / "sampler-model"), "--port", str(port)]
+    serve += ["--host", ADDRESSES[SAMPLER], "--load-format", "dummy", "--dtype", "bfloat16", "--enforce-eager"]
+    serve += ["--max-model-len", str(CONTEXT), "--kv-cache-memory-bytes", "200000000", "--max-num-seqs", "64"]
+    serve += ["--gpu-memory-utilization", "0.05", "--no-enable-chunked-prefill", *options]
+    with (work / f"server-{port}.log").open("wb") as log:
+        return subprocess.Popen(
+            on(SAMPLER, *serve, hidden=[work / "run", work / "trainer-model"]),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=os.environ | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},  # bound, a worker would wait for a busy core
+            start_new_session=True,
+        )
+
+
+def on_trainer(work: Path, *arguments: str) -> dict[str, Any]:
+    """Run a part of this program on the trainer's machine; return what it found."""
+    command = on(TRAINER, sys.executable, __file__, *arguments, hidden=[work / "sampler-model"])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    logs = "".join(log.read_text(errors="replace")[-3000:] for log in work.glob("server-*.log"))
+    assert "FOUND " in done.stdout, done.stderr[-3000:] + logs
+    return json.loads(done.stdout.split("FOUND ")[1].split("\n")[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--delay-ms", type=float, default=20.0)
     parser.add_argument("--loss", type=float, default=0.01)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--dying", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        return measure(Path(given.measure))
+        work = Path(given.measure)
+        return measure_death(work, given.dying) if given.dying else measure(work)
     if os.geteuid() != 0 or not Path("/dev/net/tun").exists():
         sys.exit("two_machines.py needs root and /dev/net/tun, for network namespaces.")
     os.environ |= {"PYTHONPATH": str(ROOT), "REASONER_ENGINE_KEY": os.urandom(16).hex(), "OMP_NUM_THREADS": "1"}
@@ -290,50 +441,37 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="reasoner-two-", dir="/var/tmp"))
     (work / "run").mkdir()
     make_models(work, given.hidden)
-    server: subprocess.Popen[bytes] | None = None
+    servers: list[subprocess.Popen[bytes]] = []
     found: dict[str, Any] = {"delay_ms": given.delay_ms, "loss": given.loss}
     try:
-        for machine in (TRAINER, SAMPLER):
+        for machine in ADDRESSES:
             ip("netns", "add", machine)
         cable = Cable(delay=given.delay_ms / 1000, loss=given.loss)
-        serve = [
-            sys.executable,
-            "-m",
-            "reasoner.engine.serve",
-            "--model",
-            str(work / "sampler-model"),
-            "--port",
-            "8000",
-        ]
-        serve += ["--host", ADDRESSES[SAMPLER], "--load-format", "dummy", "--dtype", "bfloat16", "--enforce-eager"]
-        serve += ["--max-model-len", str(CONTEXT), "--kv-cache-memory-bytes", "200000000", "--max-num-seqs", "64"]
-        serve += ["--gpu-memory-utilization", "0.05", "--no-enable-chunked-prefill"]
-        serve += ["--enable-lora", "--max-lora-rank", "8", "--max-loras", "2"]
-        with (work / "server.log").open("wb") as log:
-            hidden = [work / "run", work / "trainer-model"]
-            server = subprocess.Popen(
-                on(SAMPLER, *serve, hidden=hidden), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT
-            )
-        measuring = [sys.executable, __file__, "--measure", str(work)]
-        done = subprocess.run(
-            on(TRAINER, *measuring, hidden=[work / "sampler-model"]), capture_output=True, text=True, cwd=ROOT
-        )
-        assert "FOUND " in done.stdout, done.stderr[-3000:] + (work / "server.log").read_text()[-3000:]
-        found["sync"] = json.loads(done.stdout.split("FOUND ")[1].split("\n")[0])
+        lora = ["--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--max-cpu-loras", "8"]
+        servers.append(start_server(work, 8000, "--tensor-parallel-size", "2", *lora))
+        found["sync"] = on_trainer(work, "--measure", str(work))
         tell("sync", found)
-        for name, lora in (("whole", False), ("lora", True)):
-            before = sent_bytes(TRAINER)
-            found[name] = Run(work, name, given.steps, lora=lora).result()
-            found[name]["bytes_sent"] = sent_bytes(TRAINER) - before
+        runs: dict[str, Run] = {}
+        for name, adapts in (("whole", False), ("lora", True)):
+            before = {machine: sent_bytes(machine) for machine in ADDRESSES}
+            runs[name] = Run(work, name, given.steps, lora=adapts)
+            found[name] = runs[name].result()
+            found[name]["bytes_sent"] = {machine: sent_bytes(machine) - before[machine] for machine in ADDRESSES}
             tell(name, found)
-        found["pulled_cable"] = pulled_cable(work, given.steps)
+        for part, machine in (("sampler_pulled", SAMPLER), ("trainer_pulled", SECOND)):
+            found[part] = pulled_cable(work, machine, given.steps, runs["whole"])
+            tell(part, found)
+        servers.append(start_server(work, 8001))
+        found["server_killed"] = on_trainer(work, "--measure", str(work), "--dying", str(servers[-1].pid))
+        tell("server_killed", found)
         found["packets"], found["lost_packets"] = cable.packets, cable.lost
         print(json.dumps(found, indent=2))
     finally:
-        if server is not None:
-            server.terminate()
-            server.wait()
-        for machine in (TRAINER, SAMPLER):
+        for one in [*servers, *(process for run in Run.started for process in run.processes.values())]:
+            with suppress(ProcessLookupError):
+                os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
+        for machine in ADDRESSES:
             ip("netns", "del", machine, check=False)
         shutil.rmtree(work, ignore_errors=True)
 

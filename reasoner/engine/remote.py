@@ -29,6 +29,8 @@ from verifiers.own_files import open_own
 
 ADAPTER_PREFIX = "reasoner-"
 """Beginning of the names of trainers' adapters."""
+NO_ADAPTERS = "does not support LoRA yet"
+"""How vLLM ends with --enable-lora if it cannot adapt a class of models (vllm/v1/worker/lora_model_runner_mixin.py)."""
 CONNECT_SECONDS = 10.0
 """Seconds for a connection to be accepted; a machine that is gone accepts none."""
 STALLED_SECONDS = 60.0
@@ -327,8 +329,10 @@ class OwnServer(Server):
             )
 
     def failure_hint(self) -> str:
-        tail = self._log.read_text(errors="replace").strip().splitlines()[-12:] if self._log.exists() else []
-        return f"Last lines of server {self._number}: " + " | ".join(tail)
+        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
+        if any(NO_ADAPTERS in line for line in lines):
+            return "vLLM applies no adapters to this model. Set engine.options.lora: merged."
+        return f"Last lines of server {self._number}: " + " | ".join(lines[-12:])
 
     def stop(self) -> None:
         super().stop()

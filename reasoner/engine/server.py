@@ -75,7 +75,7 @@ class ServerEngine(Engine):
         weights_folder: str = "/dev/shm",
         weights_host: str | None = None,
         weights_port: int = 0,
-        lora: Literal["adapter", "merged"] = "merged",
+        lora: Literal["adapter", "merged"] = "adapter",
         lora_rank: int | None = None,
         loads: bool = True,
         key_variable: str = KEY_VARIABLE,
@@ -105,8 +105,8 @@ class ServerEngine(Engine):
             weights_folder: folder for the files, in memory; a server that fetches them uses a folder of that name.
             weights_host: this machine's address for servers that fetch; None: that from which it reaches each server.
             weights_port: port at which servers fetch; 0: a free one.
-            lora: what travels of a policy with LoRA. "merged": the whole model with the adapter merged into it;
-                "adapter": the adapter alone, which vLLM applies, or merged weights where vLLM cannot. Merged is faster
+            lora: what travels of a policy with LoRA. "adapter": the adapter alone, which vLLM applies, or merged
+                weights where vLLM cannot; "merged": the whole model with the adapter merged into it. Merged is faster
                 on a CPU; in bfloat16 it rounds away changes that are small beside the weight.
             lora_rank: rank of the policy's adapter; None: it has none. Set by the trainer.
             loads: False if another process sends the servers their weights.
@@ -372,7 +372,9 @@ def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> 
 
 
 def lora_options(rank: int | None) -> tuple[str, ...]:
-    """Return vLLM's arguments for adapters of this rank: room for the present one and the next.
+    """Return vLLM's arguments for adapters of this rank: two versions in one batch, eight in host memory.
+
+    A request that runs may have an older one, whose files are gone: vLLM ends if it has to load it again.
 
     Raises:
         EngineError: vLLM has no room for so large a rank.
@@ -385,7 +387,7 @@ def lora_options(rank: int | None) -> tuple[str, ...]:
             f"vLLM applies adapters of a rank up to {LORA_RANKS[-1]}; got model.lora.rank={rank}. Set"
             " engine.options.lora: merged."
         )
-    return ("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(fitting[0]))
+    return ("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "8", "--max-lora-rank", str(fitting[0]))
 
 
 def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:

@@ -77,19 +77,16 @@ def fill(parameters: Iterable[tuple[str, Tensor]], stored: Mapping[str, Path]) -
     Returns:
         Largest absolute value of what this process has of each parameter; NaN if it contains one.
     """
-    by_file: dict[Path, list[tuple[str, Tensor]]] = {}
-    for name, parameter in parameters:
-        by_file.setdefault(stored[name], []).append((name, parameter))
     sizes: dict[str, float] = {}
-    for file, held in by_file.items():
-        with safe_open(file, framework="pt") as tensors:
-            for name, parameter in held:
-                first, local = 0, parameter
-                if isinstance(parameter, DTensor):
-                    first, local = _own_rows(parameter), parameter.to_local()
-                if local.numel():  # of a parameter with few rows some processes have none
-                    local.copy_(tensors.get_slice(name)[first : first + len(local)])
-                sizes[name] = largest([local])
+    for name, parameter in parameters:
+        first, local = 0, parameter
+        if isinstance(parameter, DTensor):
+            first, local = _own_rows(parameter), parameter.to_local()
+        if local.numel():  # of a parameter with few rows some processes have none
+            # opened for each: an open file keeps the pages mapped that were read from it
+            with safe_open(stored[name], framework="pt") as tensors:
+                local.copy_(tensors.get_slice(name)[first : first + len(local)])
+        sizes[name] = largest([local])
     return sizes
 
 

@@ -157,7 +157,8 @@ def estimate(
     Full training stores float32 weights, gradients and AdamW's two moments (16 bytes per parameter; 10 with 8-bit
     moments), and in 16 bits the copies of the weights that autocast makes and a pass keeps. With adapters the base is
     stored once in the compute dtype (or in 4 bits), and only the adapters are stored in this way. Of the update and the
-    hf engine's cache only the larger counts, because they do not exist at the same time.
+    hf engine's cache only the larger counts, because they do not exist at the same time; with `rollout.ahead` both do,
+    and the engine has a copy of the weights.
 
     Of several processes each has a copy of all, and DDP's buckets for gradients, unless they are sharded. Then weights,
     gradients, optimizer, value and reference model are divided by the number of processes, and a pass gathers layers:
@@ -198,8 +199,10 @@ def estimate(
         parts |= _vllm(stage, shape, width, on_gpu=on_gpu)  # of several processes each has one, or a part of one
     elif stage.needs_engine and stage.engine.name == "hf":
         cache = {"KV cache": _hf_cache(stage, shape, width, tokens)}
-    parts |= max(update, cache, key=lambda part: sum(part.values()))
-    parts = _divided(parts, shape, trained, split, width=width, engine=stage.engine.name if stage.needs_engine else "")
+        if split.sharded or stage.rollout.ahead:  # it cannot sample from shards, nor from weights that are changed
+            parts["engine weights"] = width * shape.parameters
+    parts |= update | cache if stage.rollout.ahead else max(update, cache, key=lambda part: sum(part.values()))
+    parts = _divided(parts, shape, trained, split, width=width)
     return Estimate(shape, {name: value for name, value in parts.items() if value})
 
 
@@ -207,9 +210,7 @@ SHARDED = ("weights", "optimizer", "gradients", "reference model", "value model"
 """Parts that sharding divides among the processes."""
 
 
-def _divided(
-    parts: dict[str, float], shape: Shape, trained: float, split: Split, *, width: int, engine: str
-) -> dict[str, float]:
+def _divided(parts: dict[str, float], shape: Shape, trained: float, split: Split, *, width: int) -> dict[str, float]:
     """Return the parts of one process of several."""
     if split.processes == 1:
         return parts
@@ -221,8 +222,6 @@ def _divided(
     divided["gathered layers"] = width * (2 * layer + ends)
     if trained == shape.parameters:
         divided["gathered layers"] += (width + 4) * max(layer, ends)
-    if engine == "hf":  # it cannot sample from shards
-        divided["engine weights"] = width * shape.parameters
     return divided
 
 

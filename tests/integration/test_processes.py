@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,39 @@ def test_a_process_that_does_not_arrive_is_not_waited_for_without_end(case: str,
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert "process 1 waited for another one" in done.stdout, done.stderr[-2000:]
     assert said in done.stdout
+
+
+VANISHED = """
+import os, subprocess, sys, time
+import torch.distributed as dist
+from reasoner import processes
+
+processes.CHECK_SECONDS = 1
+rank = 1 if os.fork() else 0
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=rank, world_size=2)
+processes.connect(wait_seconds=600)
+processes.gather(rank)
+if rank == 0:
+    time.sleep(6)  # longer than the checks take: a process that computes is not lost
+    subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+    time.sleep(600)
+before = time.monotonic()
+processes.gather(rank)
+"""
+
+
+def test_a_machine_that_vanishes_ends_the_processes_on_the_others(tmp_path: Path) -> None:
+    """The network of both goes down under their connection: no packet says so."""
+    script = 'ip link set lo up && exec "$@"'
+    command = ["unshare", "-r", "-n", "sh", "-c", script, "sh", sys.executable, "-c", VANISHED, str(tmp_path)]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    )
+    assert done.returncode == 1
+    assert 6 < time.monotonic() - began < 60
+    assert "process 0 at localhost has not answered for 4 s (" in done.stderr, done.stderr[-2000:]
+    assert "This process ends too; continue with --resume." in done.stderr
 
 
 def assert_close(ours: object, theirs: object, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerEng
             max_model_len=CONTEXT,
             kv_cache_gigabytes=0.1,
             weights="pull",
-            lora="adapter",
             lora_rank=4,
             arguments=["--tensor-parallel-size", "2"],
         )
@@ -73,13 +72,16 @@ def test_every_worker_has_the_model_that_was_fetched_and_running_requests_end(op
     assert len(engine.servers[0].rpc("reasoner_checksum", str(folder))) == 2, "two workers"
 
 
-def test_an_adapter_that_travels_alone_is_applied_as_the_trainer_applies_it(opened) -> None:
+def test_an_adapter_that_travels_alone_is_applied_as_the_trainer_applies_it(
+    opened, record_property: Callable[[str, object], None]
+) -> None:
     engine, folder = opened
     model, tokenizer = load_model(ModelSection(path=str(folder)), seed=0)
     shake(model, seed=7)
     adapted = add_adapter(model, LoraConfig(rank=4, alpha=8.0), seed=0)
     probe = probe_ids(model.config.vocab_size, forbidden=tokenizer.all_special_ids, limit=CONTEXT - 1)
     stale: list[float] = []
+    gaps: list[float] = []
     for version in (11, 12, 13):
         generator = torch.Generator().manual_seed(version)
         with torch.no_grad():
@@ -98,8 +100,10 @@ def test_an_adapter_that_travels_alone_is_applied_as_the_trainer_applies_it(open
         requests = [Request(prompt_ids=tuple(probe[: 8 * length]), seed=length) for length in (1, 2, 15)]
         for request, done in zip(requests, completions(engine, requests, SamplingParams(max_tokens=30)), strict=True):
             expected = logprobs(model, request.prompt_ids, done.token_ids, 1.0)
-            assert torch.allclose(expected, torch.tensor(done.rollout_logprobs), atol=2e-4)
+            gaps.append((expected - torch.tensor(done.rollout_logprobs)).abs().max().item())
             assert done.policy_version == version
+    record_property("adapter", said := f"adapter in vLLM: largest gap of sampled tokens {max(gaps):.1e} nats")
+    assert max(gaps) < 2e-4, said
     engine.load_weights(plain_weights(model), 14)
     merged = logprobs(model, tuple(probe[:1]), tuple(probe[1:]), 1.0).tolist()
     assert check_probe(engine.score(probe), merged, torch.float32) < 1e-4

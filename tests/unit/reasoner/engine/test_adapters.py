@@ -91,7 +91,7 @@ def asked(engine: ServerEngine) -> None:
 
 @pytest.mark.parametrize("blind", [False, True])
 def test_the_base_travels_once_and_then_the_adapter_alone(opened: Opened, learner: Learner, blind: bool) -> None:
-    engine, standins = opened(blind=blind, lora="adapter", lora_rank=3)
+    engine, standins = opened(blind=blind, lora_rank=3)
     for version in (1, 2, 3):
         learner.learn(version)
         assert engine.load_adapter(learner.adapter(), version) == checksum(peft_weights(learner.adapted))
@@ -110,7 +110,7 @@ def test_the_base_travels_once_and_then_the_adapter_alone(opened: Opened, learne
 
 
 def test_a_server_that_comes_back_gets_the_base_only_if_it_was_started_again(opened: Opened, learner: Learner) -> None:
-    engine, (hung, started_again) = opened(lora="adapter", lora_rank=3)
+    engine, (hung, started_again) = opened(lora_rank=3)
     hung.adapters["reasoner-earlier-v7"] = ({}, {})
     engine.load_adapter(learner.adapter(), 1)
     for server in engine.servers:
@@ -124,7 +124,7 @@ def test_a_server_that_comes_back_gets_the_base_only_if_it_was_started_again(ope
 
 @pytest.mark.parametrize("worker", [0, 1])
 def test_every_worker_must_read_the_adapter_that_was_sent(opened: Opened, learner: Learner, worker: int) -> None:
-    engine, standins = opened(lora="adapter", lora_rank=3)
+    engine, standins = opened(lora_rank=3)
     standins[1].workers[worker].misreads = True
     with pytest.raises(EngineError, match="weights must arrive at the engine as they were sent"):
         engine.load_adapter(learner.adapter(), 1)
@@ -144,7 +144,7 @@ def synced(engine: Engine, learner: Learner, version: int) -> None:
 
 
 def test_an_adapter_that_vllm_cannot_apply_is_merged_from_then_on(opened: Opened, learner: Learner) -> None:
-    engine, standins = opened(lora="adapter", lora_rank=3)
+    engine, standins = opened(lora_rank=3)
     standins[1].cannot_apply = "unexpected modules: lm_head"
     for version in (1, 2):
         synced(engine, learner.learn(version), version)
@@ -160,7 +160,7 @@ def test_an_adapter_that_vllm_cannot_apply_is_merged_from_then_on(opened: Opened
     assert [one.calls.count("/v1/load_lora_adapter") for one in standins] == [1, 1]
 
 
-@pytest.mark.parametrize("options", [{"lora_rank": 3}, {"lora": "adapter"}])
+@pytest.mark.parametrize("options", [{"lora_rank": 3, "lora": "merged"}, {"lora": "adapter"}])
 def test_merged_weights_travel_where_they_are_asked_for_and_without_an_adapter(
     opened: Opened, learner: Learner, options: dict[str, object]
 ) -> None:
@@ -172,8 +172,8 @@ def test_merged_weights_travel_where_they_are_asked_for_and_without_an_adapter(
     )
 
 
-def test_servers_have_room_for_the_present_adapter_and_the_next() -> None:
+def test_servers_have_room_for_the_present_adapter_and_earlier_ones() -> None:
     assert lora_options(None) == ()
-    assert lora_options(9) == ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "16")
+    assert lora_options(9) == ("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "8", "--max-lora-rank", "16")
     with pytest.raises(EngineError, match=r"rank up to 512; got model.lora.rank=600. Set engine.options.lora: merged"):
         lora_options(600)

@@ -129,3 +129,16 @@ def test_own_servers_listen_at_an_address_of_this_machine(tmp_path: Path) -> Non
     assert server.url.startswith("http://127.0.0.2:")
     assert server._command[server._command.index("--host") + 1] == "127.0.0.2"
     assert not any("sesame" in word for word in server._command)
+
+
+def test_a_server_that_cannot_adapt_its_model_says_what_to_set(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("(EngineCore) ValueError: OPTForCausalLM does not support LoRA yet.\n" + "and so on\n" * 20)
+    server = OwnServer("nothing", number=0, log=log, device=None, seconds=1.0, options=())
+    server.process.kill()
+    server.process.wait()
+    with pytest.raises(
+        EngineError, match=r"ended with status -9. .*no adapters to this model. Set engine.options.lora:"
+    ):
+        server.check_running()
+    server.stop()

@@ -304,6 +304,27 @@ def test_copies_and_shards_of_several_processes() -> None:
     }
 
 
+@pytest.mark.parametrize("split", [Split(), Split(4), Split(4, sharded=True)])
+def test_an_engine_that_samples_ahead_has_weights_and_a_cache_of_its_own_beside_the_update(split: Split) -> None:
+    model = {"from_scratch": {"hidden_size": 512, "layers": 8}, "dtype": "float32"}
+    raw = {"task": "gsm8k", "model": model, "engine": {"name": "hf"}, "rollout": {"max_tokens": 4096}}
+    after, ahead, served = (
+        estimate(resolve(raw | changed).stages[0], on_gpu=False, split=split)
+        for changed in (
+            {},
+            {"rollout": {"max_tokens": 4096, "ahead": 1}},
+            {"rollout": {"max_tokens": 4096, "ahead": 1}, "engine": {"name": "vllm-server"}},
+        )
+    )
+    assert after is not None
+    assert ahead is not None
+    assert served is not None
+    weights = {"engine weights": 4 * after.shape.parameters}
+    assert "activations" not in after.parts, "the cache is larger"
+    assert ahead.parts == served.parts | weights | {"KV cache": after.parts["KV cache"]}
+    assert after.parts.get("engine weights", 0) == (weights["engine weights"] if split.sharded else 0)
+
+
 def test_the_launched_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = resolve({"task": "gsm8k", "model": "org/Model-7B"}).stages[0]
     assert "processes" not in memory_line(stage)
