@@ -189,9 +189,13 @@ class RolloutSection(Section):
     """Tokens of one reply of an environment; a longer one loses its middle, which is marked and counted."""
     temperature: float = Field(default=1.0, ge=0)
     """Above 0."""
-    ahead: int = Field(default=0, ge=0, le=1)
-    """Number of batches that are sampled while the policy learns on an earlier one. 1: the batch of the next step, with
-    the weights of before the update, so that its tokens are one update old. 0: every step waits for its own batch."""
+    ahead: int = Field(default=0, ge=0)
+    """Number of batches that are sampled while the policy learns on an earlier one. 1: the batch of the next step. 0:
+    every step waits for its own batch. More than 1 needs during_update=go_on."""
+    during_update: Literal["wait", "go_on"] = "wait"
+    """What becomes of batches that are sampled ahead when the policy has new weights. wait: they are finished first, so
+    that a batch has one version of the weights. go_on: they go on with the new weights from their next token on, and
+    each token is recorded with its version; on vLLM servers."""
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): number of extra rounds of problems that a step may sample to replace groups
     without signal; 0: groups without signal are only left out of the update."""
