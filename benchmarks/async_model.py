@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from reasoner.preflight.ahead_model import Setting, drawn_from, log_normal, sampling_seconds, simulate
+from reasoner.preflight.ahead_model import Setting, drawn_from, fence_seconds, log_normal, sampling_seconds, simulate
 
 
 def published(seed: int) -> dict[str, object]:
@@ -63,7 +63,7 @@ def designs(setting: Setting, lengths: Callable[[int], Callable[[], int]]) -> di
     """Predict every design for one setting."""
     sync = sampling_seconds(setting, lengths(0)) + setting.update + setting.sync
     found: dict[str, object] = {"sync": {"step_seconds": round(sync, 2)}}
-    fence = max(sampling_seconds(setting, lengths(1)), setting.update) + setting.sync
+    fence = fence_seconds(setting, sampling_seconds(setting, lengths(1)))
     found["wait, ahead 1"] = {"step_seconds": round(fence, 2), "times_faster": round(sync / fence, 2)}
     for first_finished in (False, True):
         for ahead in (1, 2, 4):

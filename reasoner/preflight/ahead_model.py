@@ -126,11 +126,20 @@ def simulate(setting: Setting, length: Callable[[], int], steps: int = 12) -> di
     }
 
 
+def one_batch(setting: Setting, lengths: Sequence[int]) -> float:
+    """Seconds to sample these completions, from the first to the last."""
+    alone = replace(setting, rows=len(lengths), update=0.0, sync=0.0)
+    return simulate(alone, iter(lengths).__next__, 1)["trainer_wait_seconds"]
+
+
+def fence_seconds(setting: Setting, sampling: float) -> float:
+    """Seconds of a step with `rollout.ahead: 1` and `during_update: wait`, if a batch takes `sampling` seconds."""
+    return max(sampling, setting.update) + setting.sync
+
+
 def sampling_seconds(setting: Setting, length: Callable[[], int], batches: int = 5) -> float:
-    """Seconds to sample one batch from the first to the last completion."""
-    return statistics.fmean(
-        simulate(replace(setting, update=0.0, sync=0.0), length, 1)["trainer_wait_seconds"] for _ in range(batches)
-    )
+    """Mean seconds to sample a batch of drawn lengths."""
+    return statistics.fmean(one_batch(setting, [length() for _ in range(setting.rows)]) for _ in range(batches))
 
 
 def log_normal(median: float, sigma: float, cap: int, seed: int) -> Callable[[], int]:
