@@ -208,6 +208,11 @@ class RolloutSection(Section):
     difficulty_from: str | None = None
     """File of rollouts for initial pass rates: an eval_rollouts.jsonl or rollouts.jsonl."""
 
+    @property
+    def goes_on(self) -> bool:
+        """True if batches are under way while the policy gets new weights."""
+        return self.ahead > 0 and self.during_update == "go_on"
+
     @model_validator(mode="after")
     def _one_order(self) -> RolloutSection:
         if not self.shuffle and self.sampling != "epoch":

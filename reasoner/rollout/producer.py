@@ -114,5 +114,5 @@ def window(producer: Producer) -> Ahead:
         most=rollout.ahead,
         draw=lambda: producer.problems.take(rollout.problems_per_step),
         sample=sample,
-        together=rollout.during_update == "go_on",
+        together=rollout.goes_on,
     )

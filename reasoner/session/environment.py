@@ -42,7 +42,7 @@ def resume_exactness(config: StageConfig) -> str:
     """
     if not config.needs_engine or config.engine.name in ("hf", "vllm"):
         return "bit for bit, on the same machine with the same versions and number of processes"
-    if config.rollout.ahead and config.rollout.during_update == "go_on":
+    if config.engine.name == "vllm-server" and config.rollout.goes_on:
         return (
             "the same problems, samples and seeds in each step; finished completions are kept, unfinished ones are"
             " sampled again, and the version of each token depends on time; the updates replay bit for bit"

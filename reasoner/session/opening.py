@@ -327,7 +327,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     shared = None if own_copy else policy.unwrapped()
     servers = config.engine.name == "vllm-server"
     of_run = {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
-    if servers and config.rollout.ahead and config.rollout.during_update == "go_on":
+    if servers and config.rollout.goes_on:
         of_run["spans"] = True
 
     def opened(**further: object) -> Engine:

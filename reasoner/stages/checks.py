@@ -50,7 +50,7 @@ def check_libraries(stage: StageConfig) -> None:
             f"rollout.ahead must be 0 with engine.name={stage.engine.name}, which samples in the trainer's own process"
             f" and cannot do so while the policy learns; got {stage.rollout.ahead}. Use vllm-server or hf.",
         )
-    if stage.rollout.ahead and stage.rollout.during_update == "go_on":
+    if stage.rollout.goes_on:
         if not engine.loads_beside:
             raise ConfigError(
                 "bad-value",

@@ -105,7 +105,7 @@ def test_what_cannot_answer_is_lost_and_what_will_not_has_refused(served: Server
         nobody.post("/x", {})
     assert not nobody.ready()
     nobody.revive()
-    assert not (nobody.alive or nobody.waking)
+    assert (nobody.alive, nobody.waking) == (False, False)
     nobody.stop()
     served.revive()
     assert (served.alive, served.waking) == (False, True), "it needs the current weights first"
