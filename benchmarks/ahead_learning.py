@@ -89,20 +89,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ahead", type=int, nargs="+", default=[0, 1, 4, 16])
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs; finished ones are reused")
+    parser.add_argument("--urls", nargs=2, help="running servers of a model of this shape; default: two are started")
     parser.add_argument("further", nargs="*", help="overrides of the second stage, e.g. steps=30")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     os.environ[KEY_VARIABLE] = engine_key()
-    engine = start_servers(output / "model")
-    urls = [server.url for server in engine.servers]
+    engine = None if arguments.urls else start_servers(output / "model")
+    urls = arguments.urls or [server.url for server in engine.servers]
     try:
         for seed in arguments.seeds:
             for ahead in dict.fromkeys([0, *arguments.ahead]):
                 stage = arm(output / f"seed-{seed}", seed, ahead, urls, arguments.further)
                 print(json.dumps({"seed": seed, "ahead": ahead, **of_arm(stage)}), flush=True)
     finally:
-        engine.close()
+        if engine is not None:
+            engine.close()
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def _as_row(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _sampler(stage: StageConfig) -> Setting:
-    options: Mapping[str, Any] = stage.engine.options
+    options: dict[str, Any] = dict(stage.engine.options)
     servers = len(options.get("urls") or ()) or int(options.get("servers", 1))
     return Setting(
         rows=stage.rollout.problems_per_step * stage.rollout.group_size,
