@@ -40,13 +40,13 @@ from reasoner.storage.history import read_history  # noqa: E402
 EVENS = Path(__file__).resolve().parents[1] / "tests" / "integration" / "evens.py"
 TINY = {
     "method": "grpo",
-    "steps": 40,
+    "steps": 30,
     "task": {"name": "arithmetic", "options": {"family": "addition", "digits": 1}},
     "prompt": {"chat": "never"},
     "model": {"from_scratch": {"hidden_size": 64, "layers": 2, "heads": 2, "max_positions": 512}},
-    "rollout": {"problems_per_step": 8, "group_size": 8, "max_tokens": 64},
+    "rollout": {"problems_per_step": 4, "group_size": 8, "max_tokens": 24},
     "reward": {"name": str(EVENS)},
-    "optim": {"lr": 1.0e-3, "schedule": "constant"},
+    "optim": {"lr": 3.0e-3, "schedule": "constant"},
     "eval": {"problems": 0},
     "checkpoint": {"every": 100},
 }

@@ -195,7 +195,7 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "lag/effective_sample": Entry(
         "(sum w)^2 / (n sum w^2) of the ratios w = trainer / engine over the n trained tokens",
-        "near 1; below 0.5 a few tokens carry the update: lower rollout.ahead or the learning rate",
+        "near 1; below 0.7 part of the tokens carries most of the update: lower rollout.ahead or the learning rate",
     ),
     "lag/mixed": Entry(
         "share of the trained completions that went on over an update, so that several versions sampled their tokens;"
