@@ -34,14 +34,14 @@ def shuffled(batch):
     return get_estimator("grpo").function(replace(batch, reward_B=batch.reward_B[order]))
 
 
-def train(folder: Path, *overrides: str) -> float:
-    """Run the quickstart with overrides, unless it was run before; return wall-clock seconds."""
+def train(folder: Path, *overrides: str, config: str = "quickstart") -> float:
+    """Run a config with overrides, unless it was run before; return wall-clock seconds."""
     seconds = folder / "seconds.json"
     if not seconds.exists():
         started = time.monotonic()
         folder.parent.mkdir(parents=True, exist_ok=True)
         log = folder.with_suffix(".log").open("wb")
-        command = [sys.executable, "-c", "from reasoner.cli import main; main()", "train", "quickstart"]
+        command = [sys.executable, "-c", "from reasoner.cli import main; main()", "train", config]
         subprocess.run([*command, f"output={folder}", *overrides], check=True, stdout=log, stderr=log)
         seconds.write_text(json.dumps(time.monotonic() - started))
     return json.loads(seconds.read_text())

@@ -38,6 +38,14 @@ class Segment:
     """The reply, for a turn of an environment."""
 
 
+class VersionSpan(NamedTuple):
+    """Consecutive tokens of a completion that weights of one version sampled."""
+
+    version: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """Output of an engine for one prompt."""
@@ -53,7 +61,9 @@ class Completion:
     segments: tuple[Segment, ...]
     finish_reason: FinishReason
     policy_version: int
-    """Version of the weights that sampled it (`version` of `load_weights`)."""
+    """Version of the weights that sampled its first token (`version` of `load_weights`)."""
+    versions: tuple[VersionSpan, ...] = ()
+    """Spans of the sampled tokens, in order; empty where `policy_version` sampled all of them."""
 
     def __post_init__(self) -> None:
         """Make the text encodable as UTF-8, whichever engine decoded it."""
@@ -72,6 +82,14 @@ class Completion:
         if len(self.segments) < 2:
             return len(self.token_ids)
         return sum(part.end - part.start for part in self.segments if part.origin == "policy")
+
+    @property
+    def token_versions(self) -> list[int]:
+        """[T] version of the weights that sampled each token; of no meaning for tokens of an environment."""
+        found = [self.policy_version] * len(self.token_ids)
+        for span in self.versions:
+            found[span.start : span.end] = [span.version] * (span.end - span.start)
+        return found
 
     def turn_rows(self) -> list[JSON]:
         """The turns as JSON, for verifiers and for the records of a run; `text` is as the policy saw it."""
@@ -154,6 +172,8 @@ class Request:
     seed: int
     """Seed of this request's own random state. The tokens do not depend on the other requests in the batch, up to
     rounding in batched arithmetic."""
+    priority: int = 0
+    """Of requests that wait for a server, those with the lowest go first."""
 
 
 def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:

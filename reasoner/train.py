@@ -87,7 +87,8 @@ def learn(
     if ahead := session.producer.ahead:
         metrics |= staleness_metrics(record.kept, probe, version=version) if updated else {}
         with record.part("ahead_wait"):
-            ahead.settle()  # the batches under way are sampled with one version of the weights
+            if not config.rollout.goes_on:
+                ahead.settle()  # the batches under way are sampled with one version of the weights
         metrics["time/sampler_idle"] = ahead.idle_seconds()
     with record.part("sync"):
         if updated:

@@ -189,9 +189,13 @@ class RolloutSection(Section):
     """Tokens of one reply of an environment; a longer one loses its middle, which is marked and counted."""
     temperature: float = Field(default=1.0, ge=0)
     """Above 0."""
-    ahead: int = Field(default=0, ge=0, le=1)
-    """Number of batches that are sampled while the policy learns on an earlier one. 1: the batch of the next step, with
-    the weights of before the update, so that its tokens are one update old. 0: every step waits for its own batch."""
+    ahead: int = Field(default=0, ge=0)
+    """Number of batches that are sampled while the policy learns on an earlier one. 1: the batch of the next step. 0:
+    every step waits for its own batch. More than 1 needs during_update=go_on."""
+    during_update: Literal["wait", "go_on"] = "wait"
+    """What becomes of batches that are sampled ahead when the policy has new weights. wait: they are finished first, so
+    that a batch has one version of the weights. go_on: they go on with the new weights from their next token on, and
+    each token is recorded with its version; on vLLM servers."""
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): number of extra rounds of problems that a step may sample to replace groups
     without signal; 0: groups without signal are only left out of the update."""
@@ -203,6 +207,11 @@ class RolloutSection(Section):
     """Factor on the evidence of a problem's pass rate for each step of age; kept and saved with either sampling."""
     difficulty_from: str | None = None
     """File of rollouts for initial pass rates: an eval_rollouts.jsonl or rollouts.jsonl."""
+
+    @property
+    def goes_on(self) -> bool:
+        """True if batches are under way while the policy gets new weights."""
+        return self.ahead > 0 and self.during_update == "go_on"
 
     @model_validator(mode="after")
     def _one_order(self) -> RolloutSection:

@@ -163,6 +163,12 @@ class StageConfig(Section):
             raise ValueError(
                 f"rollout.ahead must be 0 for method {self.method}, which updates no policy between its batches"
             )
+        if self.rollout.ahead > 1 and self.rollout.during_update == "wait":
+            raise ValueError(
+                f"rollout.ahead must be at most 1 with rollout.during_update wait; got {self.rollout.ahead}. Every"
+                " batch ahead would be finished before the next update, so that further ones only get older. Set"
+                " rollout.during_update to go_on"
+            )
         if algorithm.proximal == "trainer" and algorithm.importance == "none":
             raise ValueError(
                 "algorithm.importance must not be none with rollout.ahead above 0: the batches are sampled with older"

@@ -51,6 +51,9 @@ class Engine(ABC):
     must sample while the policy learns."""
     runs_beside: ClassVar[bool] = False
     """True if it can sample in a thread while the policy learns (`rollout.ahead`)."""
+    loads_beside: ClassVar[bool] = False
+    """True if it can load weights while it samples (`rollout.during_update: go_on`): completions under way go on with
+    them, and say which tokens have which version."""
 
     @property
     def in_step(self) -> bool:

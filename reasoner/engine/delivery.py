@@ -57,7 +57,7 @@ class Delivery:
                 )
 
     def send_model(self, weights: NamedTensors, version: int, *, only: set[str] | None = None) -> str:
-        """Send a whole model to every server in use, or to those of the given URLs; return its checksum as given.
+        """Send a whole model to every reachable server, or to those of the given URLs; return its checksum as given.
 
         Raises:
             EngineError: a worker of a server received other weights, or no server has the new ones.
@@ -69,7 +69,7 @@ class Delivery:
                 if only is not None and server.url not in only:
                     return []
                 with self._at_server(server, written) as folder:
-                    return server.load(folder)
+                    return server.load(folder, version)
 
             for _, digests in self._fleet.on_each(deliver):
                 for digest in digests:
@@ -77,7 +77,7 @@ class Delivery:
         return given.digest()
 
     def send_adapter(self, adapter: Adapter, version: int) -> str:
-        """Send an adapter to every server in use, under a new name; return its checksum as given.
+        """Send an adapter to every reachable server, under a new name; return its checksum as given.
 
         Raises:
             Refused: vLLM cannot apply it; nothing has changed.
@@ -102,13 +102,13 @@ class Delivery:
         return given.digest()
 
     def without_base(self) -> set[str]:
-        """Return the URLs of servers in use that do not have this run's base model under the adapters."""
-        return {server.url for server in self._fleet.alive if not server.has_base(self._run)}
+        """Return the URLs of reachable servers that do not have this run's base model under the adapters."""
+        return {server.url for server in self._fleet.reachable if not server.has_base(self._run)}
 
     @contextmanager
     def _written(self, weights: NamedTensors, version: int, *, file: str | None = None) -> Iterator[Written]:
         with self._store.written(weights, f"v{version}-{secrets.token_hex(4)}", file=file) as written:
-            if any(server.pulls for server in self._fleet.alive):
+            if any(server.pulls for server in self._fleet.reachable):
                 self._store.serve([server.url for server in self._fleet.servers if server.pulls])
             yield written
 

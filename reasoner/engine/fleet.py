@@ -50,13 +50,18 @@ class Fleet:
         """Servers that answer and have the current weights."""
         return [server for server in self.servers if server.alive]
 
+    @property
+    def reachable(self) -> list[Server]:
+        """Servers that answer, also those that do not have the current weights yet."""
+        return [server for server in self.servers if server.alive or server.waking]
+
     def on_each(self, call: Callable[[Server], Answer]) -> list[Answered[Answer]]:
-        """Call a function on all live servers in parallel and return the results. Servers that fail are left out.
+        """Call a function on all reachable servers in parallel and return the results. Those that fail are left out.
 
         Raises:
             EngineError: all servers are lost, or one refuses.
         """
-        asked = self.alive
+        asked = self.reachable
         with ThreadPoolExecutor(max(1, len(asked))) as pool:
             futures = [(server, pool.submit(call, server)) for server in asked]
         answers: list[Answered[Answer]] = []
@@ -65,6 +70,7 @@ class Fleet:
                 answers.append(Answered(server, future.result()))
             except Lost as error:
                 self.leave_out(server, error)
+                server.hang_up()  # requests that it has begun are repeated on the others
             except Refused as error:
                 raise EngineError(f"{server.url} refused: {error}") from error
         if not answers:
@@ -73,8 +79,9 @@ class Fleet:
 
     def leave_out(self, server: Server, error: Lost) -> None:
         """Stop using a server until the next weight sync."""
-        if server.alive:
-            server.alive, server.why_lost = False, str(error)
+        if server.alive or server.waking:
+            server.alive = server.waking = False
+            server.why_lost = str(error)
             self.notes.append(f"left out until the next weight sync: {error}")
 
     def all_lost(self) -> EngineError:
@@ -83,18 +90,17 @@ class Fleet:
         return EngineError(f"every vLLM server is lost. {said}")
 
     def revive(self) -> None:
-        """Use lost servers again if they answer; they have no current weights yet. Call it in the main thread."""
+        """Reach lost servers again if they answer; `agree` uses them. Call it in the main thread."""
         for server in self.servers:
             server.restart()
         with ThreadPoolExecutor(len(self.servers)) as pool:  # each that is gone costs seconds
             list(pool.map(Server.revive, self.servers))
 
     def agree(self) -> None:
-        """Use the servers that the main process uses, and their models, on every process: it sent them the weights."""
-        used = processes.gather({server.url: server.model for server in self.alive})[0]
+        """Use the servers that the main process reaches, and their models, on every process: it sent the weights."""
+        used = processes.gather({server.url: server.model for server in self.reachable})[0]
         for server in self.servers:
-            server.alive = server.url in used
-            server.model = used.get(server.url, server.model)
+            server.use(used.get(server.url))
 
     def watch(self, seconds: float) -> None:
         """Check the health of servers in use, in a thread, until the fleet is closed.
@@ -111,7 +117,7 @@ class Fleet:
             due = time.monotonic() + seconds
             while not self._closing.wait(max(0.0, due - time.monotonic())):
                 due = time.monotonic() + seconds
-                asked = self.alive
+                asked = self.reachable
                 for server, healthy in zip(asked, pool.map(lambda one: one.healthy(seconds), asked), strict=True):
                     misses[server] = 0 if healthy else misses[server] + 1
                     if misses[server] == HEALTH_MISSES:

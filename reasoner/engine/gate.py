@@ -16,11 +16,13 @@ ROUTES = frozenset(
         ("GET", "/health"),
         ("GET", "/v1/models"),
         ("POST", "/v1/completions"),
+        ("POST", "/inference/v1/generate"),
         ("POST", "/v1/load_lora_adapter"),
         ("POST", "/v1/unload_lora_adapter"),
         ("POST", "/pause"),
         ("POST", "/resume"),
         ("POST", "/reset_prefix_cache"),
+        ("POST", "/update_weight_version"),
         ("POST", "/collective_rpc"),
     }
 )

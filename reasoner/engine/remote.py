@@ -76,6 +76,9 @@ class Server:
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._lock, self._hung_up = threading.Lock(), False
         self.alive = False
+        """It answers and has the current weights."""
+        self.waking = False
+        """It answers again after it was lost, and needs the current weights before any request."""
         self.pending = 0
         """Requests sent but not answered yet."""
         self.model = ""
@@ -195,21 +198,21 @@ class Server:
             time.sleep(wait)
             wait = min(1.0, wait * 1.5)
 
-    def load(self, folder: Path) -> list[str]:
+    def load(self, folder: Path, version: int) -> list[str]:
         """Load weights from files while requests are paused; return the checksum of each worker's tensors.
 
         Raises:
-            Lost: the server is gone, or keeps keys and values of the old weights.
+            Lost: the server is gone, or keeps keys and values of the old weights. It stays paused, so that no request
+                goes on with weights of which nobody knows the version.
         """
         paused = time.monotonic()
         self.post("/pause?mode=keep&clear_cache=true")  # unfinished requests are read again under the new weights
-        try:
-            digests = self.rpc("reasoner_load_weights", str(folder))
-            if not self.post("/reset_prefix_cache?reset_running_requests=true").get("success"):
-                raise Lost(f"{self.url} did not clear its prefix cache, and would go on with that of older weights")
-        finally:
-            self.post("/resume")
-            self.paused_seconds = time.monotonic() - paused
+        digests = self.rpc("reasoner_load_weights", str(folder))
+        if not self.post("/reset_prefix_cache?reset_running_requests=true").get("success"):
+            raise Lost(f"{self.url} did not clear its prefix cache, and would go on with that of older weights")
+        self.post("/update_weight_version", {"new_version": str(version)})
+        self.post("/resume")
+        self.paused_seconds = time.monotonic() - paused
         self.model = self.models[0]
         return [str(digest) for digest in digests]
 
@@ -250,10 +253,16 @@ class Server:
         """
 
     def revive(self) -> None:
-        """Mark a lost server as alive if it answers again. Call before a weight sync: it needs the current weights."""
+        """Mark a lost server as waking if it answers again. Call before a weight sync."""
         if not self.alive:
             self._hung_up = False
-            self.alive = self.ready()
+            self.waking = self.ready()
+
+    def use(self, model: str | None) -> None:
+        """Send requests to this model of the server from now on; None: send it none."""
+        self.alive, self.waking = model is not None, False
+        if model is not None:
+            self.model, self._hung_up = model, False
 
     def check_running(self) -> None:
         """Raise EngineError if the server's process has ended. A server started elsewhere is not checked."""

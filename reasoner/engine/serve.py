@@ -20,6 +20,7 @@ from functools import cache
 from reasoner.engine.gate import KEY_VARIABLE
 
 NEEDED = (
+    "--enable-scale-out",  # the route whose answers say which weights sampled each token
     "--worker-extension-cls",
     "reasoner.engine.vllm_internals.WeightLoader",
     "--logprobs-mode",

@@ -7,6 +7,8 @@ if it sees them, and fetches them over HTTP otherwise. Letters: T tokens.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import queue
 import shutil
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -39,13 +42,47 @@ from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
 from reasoner.engine.serve import engine_key
 from reasoner.engine.weights import WeightStore
-from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
+from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment, VersionSpan
 
+COMPLETIONS = "/v1/completions"
+GENERATE = "/inference/v1/generate"
+"""vLLM's route whose answers say which weights sampled each token."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM 0.32 has room for (vllm/config/lora.py, MaxLoRARanks)."""
 
 MOST_STOPS = 4
 """Most stop strings of a request to /v1/completions, in OpenAI's interface and in vLLM's."""
+
+
+class Seats:
+    """Places for requests in flight. A free one goes to the waiting request of the lowest priority, then the oldest."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, int, threading.Event]] = []
+        self._turns = itertools.count()
+
+    @contextmanager
+    def taken(self, priority: int) -> Iterator[None]:
+        """Wait for a place, and hold it."""
+        with self._lock:
+            mine = None
+            if self._free:
+                self._free -= 1
+            else:
+                mine = threading.Event()
+                heapq.heappush(self._waiting, (priority, next(self._turns), mine))
+        if mine is not None:
+            mine.wait()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waiting:
+                    heapq.heappop(self._waiting)[-1].set()
+                else:
+                    self._free += 1
 
 
 class ServerEngine(Engine):
@@ -56,6 +93,7 @@ class ServerEngine(Engine):
     """
 
     runs_beside: ClassVar[bool] = True
+    loads_beside: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,6 +115,7 @@ class ServerEngine(Engine):
         weights_port: int = 0,
         lora: Literal["adapter", "merged"] = "adapter",
         lora_rank: int | None = None,
+        spans: bool = False,
         loads: bool = True,
         key_variable: str = KEY_VARIABLE,
         key: str | None = None,
@@ -109,6 +148,8 @@ class ServerEngine(Engine):
                 weights where vLLM cannot; "merged": the whole model with the adapter merged into it. Merged is faster
                 on a CPU; in bfloat16 it rounds away changes that are small beside the weight.
             lora_rank: rank of the policy's adapter; None: it has none. Set by the trainer.
+            spans: ask for the version of each token, for completions that go on while weights are loaded. Set by the
+                trainer.
             loads: False if another process sends the servers their weights.
             key_variable: environment variable with the servers' key, if it is not REASONER_ENGINE_KEY. Where it is not
                 set, a key is drawn for the servers started here.
@@ -126,6 +167,7 @@ class ServerEngine(Engine):
         if devices and len(devices) != servers:
             raise EngineError(f"devices must have one entry per server; got {len(devices)} for {servers} servers.")
         self._dtype, self._limit, self._max_batch, self._loads = dtype, max_model_len, max_batch, loads
+        self._spans, self._lock = spans, threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
         self._store = WeightStore(self._folder, dtype=dtype, host=weights_host, port=weights_port)
         self.version = 0
@@ -138,7 +180,8 @@ class ServerEngine(Engine):
                 " not. Export it."
             )
         options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
-        options += ("--max-num-seqs", str(max_batch), *lora_options(lora_rank if self._lora == "adapter" else None))
+        most = max_batch + spans  # with a place for the probe beside the requests under way
+        options += ("--max-num-seqs", str(most), *lora_options(lora_rank if self._lora == "adapter" else None))
         own = [
             OwnServer(
                 model_path,
@@ -155,6 +198,7 @@ class ServerEngine(Engine):
         given = [Server(url, seconds=request_seconds, key=self.key, ca_file=ca_file) for url in urls]
         self._fleet = Fleet([*own, *given])
         self._delivery = Delivery(self._fleet, self._store)
+        self._seats = Seats(max_batch * len(self.servers))
         try:
             self._fleet.wait_until_ready(time.monotonic() + start_seconds)
             if loads:
@@ -193,7 +237,10 @@ class ServerEngine(Engine):
                 if request is None:
                     return
                 try:
-                    done.put(Finished(index, self._complete(request, params, lock)))
+                    with self._seats.taken(request.priority):
+                        if stop.is_set():
+                            return
+                        done.put(Finished(index, self._complete(request, params)))
                 except BaseException as error:  # re-raised in the caller's thread
                     done.put(error)
                     return
@@ -212,42 +259,33 @@ class ServerEngine(Engine):
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _complete(self, request: Request, params: SamplingParams, lock: threading.Lock) -> Completion:
-        return self._completion(self._post(lambda model: completion_body(model, request, params), lock))
+    def _complete(self, request: Request, params: SamplingParams) -> Completion:
+        if self._spans:
+            return _with_spans(self._post(GENERATE, lambda model: generate_body(model, request, params)))
+        return self._completion(self._post(COMPLETIONS, lambda model: completion_body(model, request, params)))
 
-    def _post(self, body: Callable[[str], dict[str, object]], lock: threading.Lock) -> dict[str, Any]:
+    def _post(self, path: str, body: Callable[[str], dict[str, object]]) -> dict[str, Any]:
         """Send one request to the server with the fewest pending; if that server is lost, try another one."""
         while True:
-            with lock:
+            with self._lock:
                 alive = self._fleet.alive
                 if not alive:
                     raise self._fleet.all_lost()
                 server = min(alive, key=lambda one: one.pending)
                 server.pending += 1
             try:
-                return server.post("/v1/completions", body(server.model))
+                return server.post(path, body(server.model))
             except Lost as error:
                 self._fleet.leave_out(server, error)
             except Refused as error:
                 raise EngineError(f"{server.url} refused a request: {error}") from error
             finally:
-                with lock:
+                with self._lock:
                     server.pending -= 1
 
     def _completion(self, answer: dict[str, Any]) -> Completion:
         choice = answer["choices"][0]
-        tokens = tuple(choice["token_ids"])
-        if choice["finish_reason"] not in ("stop", "length"):
-            raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}; expected stop or length.")
-        return Completion(
-            text=choice["text"],
-            token_ids=tokens,
-            rollout_logprobs=tuple(float(value) for value in choice["logprobs"]["token_logprobs"]),
-            loss_mask=(True,) * len(tokens),
-            segments=(Segment(start=0, end=len(tokens), origin="policy"),),
-            finish_reason=FinishReason(choice["finish_reason"]),
-            policy_version=self.version,
-        )
+        return _completion(choice, choice["logprobs"]["token_logprobs"], self.version)
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
         if self._loads:
@@ -285,7 +323,7 @@ class ServerEngine(Engine):
 
     def score(self, token_ids: Sequence[int]) -> list[float]:
         body = {"prompt": list(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        answers = self._fleet.on_each(lambda one: one.post("/v1/completions", {"model": one.model, **body}))
+        answers = self._fleet.on_each(lambda one: one.post(COMPLETIONS, {"model": one.model, **body}))
         scored = [(server, _prompt_logprobs(answer, token_ids)) for server, answer in answers]
         first = scored[0][1]
         for server, other in scored:
@@ -300,10 +338,9 @@ class ServerEngine(Engine):
         """Use guided decoding (one request per prompt) if every choice is a single token; else the default method."""
         if any(len(ids) != 1 for ids in choices.values()):
             return super().choose(prompts, choices)
-        lock = threading.Lock()
 
         def ask(prompt: Sequence[int]) -> list[float]:
-            answer = self._post(lambda model: choice_body(model, prompt, list(choices)), lock)
+            answer = self._post(COMPLETIONS, lambda model: choice_body(model, prompt, list(choices)))
             logprobs = answer["choices"][0]["logprobs"]["top_logprobs"][0]
             return among([logprobs[f"token_id:{ids[0]}"] for ids in choices.values()])
 
@@ -326,11 +363,64 @@ class ServerEngine(Engine):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _completion(
+    choice: Mapping[str, Any], logprobs: Sequence[float], version: int, versions: tuple[VersionSpan, ...] = ()
+) -> Completion:
+    tokens = tuple(choice["token_ids"])
+    if choice["finish_reason"] not in ("stop", "length"):
+        raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}; expected stop or length.")
+    return Completion(
+        text=choice["text"],
+        token_ids=tokens,
+        rollout_logprobs=tuple(map(float, logprobs)),
+        loss_mask=(True,) * len(tokens),
+        segments=(Segment(start=0, end=len(tokens), origin="policy"),),
+        finish_reason=FinishReason(choice["finish_reason"]),
+        policy_version=version,
+        versions=versions,
+    )
+
+
+def _with_spans(answer: Mapping[str, Any]) -> Completion:
+    """Read an answer of GENERATE.
+
+    Raises:
+        EngineError: its spans do not cover its tokens, or have a version that no trainer set.
+    """
+    choice = answer["choices"][0]
+    said = choice["weight_versions"] or []
+    ends = [0, *(span["end"] for span in said)]
+    if [span["start"] for span in said] != ends[:-1] or ends[-1] != len(choice["token_ids"]):
+        raise EngineError(f"vLLM must say which weights sampled {len(choice['token_ids'])} tokens; it said {said}.")
+    if unknown := [span["version"] for span in said if not span["version"].isdecimal()]:
+        raise EngineError(f"vLLM sampled with weights that this trainer did not send (version {unknown[0]!r}).")
+    spans = tuple(VersionSpan(int(span["version"]), span["start"], span["end"]) for span in said)
+    logprobs = [at["logprob"] for at in choice["logprobs"]["content"]]
+    return _completion(choice, logprobs, spans[0].version, spans if len(spans) > 1 else ())
+
+
+def generate_body(model: str, request: Request, params: SamplingParams) -> dict[str, object]:
+    """Build the JSON body of a request to GENERATE."""
+    return {
+        "model": model,
+        "token_ids": list(request.prompt_ids),
+        "output_mode": "text",
+        "sampling_params": _sampling(request, params),
+    }
+
+
 def completion_body(model: str, request: Request, params: SamplingParams) -> dict[str, object]:
     """Build the JSON body of a /v1/completions request."""
     return {
         "model": model,
         "prompt": list(request.prompt_ids),
+        **_sampling(request, params),
+        "return_token_ids": True,
+    }
+
+
+def _sampling(request: Request, params: SamplingParams) -> dict[str, object]:
+    return {
         "max_tokens": most_tokens(request, params),
         "temperature": params.temperature,
         "top_p": params.top_p,
@@ -341,7 +431,6 @@ def completion_body(model: str, request: Request, params: SamplingParams) -> dic
         "ignore_eos": params.end_ids is not None,
         "include_stop_str_in_output": True,
         "logprobs": 0,
-        "return_token_ids": True,
     }
 
 

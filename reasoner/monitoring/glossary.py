@@ -185,8 +185,8 @@ GLOSSARY: Mapping[str, Entry] = {
         "waiting: below 5 % of a step for a calculator, below 15 % for Python",
     ),
     "time/ahead_wait, time/sampler_idle": Entry(
-        "with rollout.ahead: seconds that the trainer waits for the next batch before it sends new weights; seconds in"
-        " which the sampler has no batch",
+        "with rollout.ahead: seconds that the trainer waits for the next batch before it sends new weights (none with"
+        " rollout.during_update=go_on); seconds in which the sampler has no batch",
         "both near 0 where sampling and learning take the same time; the larger one names the slower side",
     ),
     "lag/mean, lag/max": Entry(
@@ -195,7 +195,12 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "lag/effective_sample": Entry(
         "(sum w)^2 / (n sum w^2) of the ratios w = trainer / engine over the n trained tokens",
-        "near 1; below 0.5 a few tokens carry the update: lower rollout.ahead or the learning rate",
+        "near 1; below 0.7 part of the tokens carries most of the update: lower rollout.ahead or the learning rate",
+    ),
+    "lag/mixed": Entry(
+        "share of the trained completions that went on over an update, so that several versions sampled their tokens;"
+        " only with rollout.during_update=go_on",
+        "no bound: the weights of each token are known",
     ),
     "lag/gap_slope, lag/gap_intercept": Entry(
         "least squares line of |log ratio| over the lag of a step's tokens, if they have several",

@@ -22,23 +22,27 @@ def staleness_metrics(kept: Kept, probe: StepProbe, *, version: int) -> dict[str
         probe: has the trainer's log-probabilities of these rows at the start of the step.
         version: of the weights at the start of the step.
     """
-    lags: list[int] = []
+    lags: list[np.ndarray] = []
     logs: list[np.ndarray] = []
+    mixed: list[bool] = []
     for row, (_, rollout) in enumerate(kept):
         scored, completion = probe.trainer_logprobs(row), rollout.completion
         if scored is None:
             continue
         trained = np.asarray(completion.loss_mask)
         logs.append((np.asarray(scored) - np.asarray(completion.rollout_logprobs))[trained])
-        lags.append(version - completion.policy_version)
+        lags.append(version - np.asarray(completion.token_versions)[trained])
+        mixed.append(bool(completion.versions))
     if not logs or not any(map(len, logs)):
         return {}
-    lag_N, log_N = np.repeat(lags, [*map(len, logs)]), np.concatenate(logs)
+    lag_N, log_N = np.concatenate(lags), np.concatenate(logs)
     found = {
         "lag/mean": float(lag_N.mean()),
         "lag/max": float(lag_N.max()),
         "lag/effective_sample": effective_sample(log_N),
     }
+    if any(mixed):
+        found["lag/mixed"] = sum(mixed) / len(mixed)
     if lag_N.min() < lag_N.max():
         slope, intercept = np.polyfit(lag_N, np.abs(log_N), 1)
         found |= {"lag/gap_slope": float(slope), "lag/gap_intercept": float(intercept)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
 from reasoner.config.no_effect import little_effect, unread_settings
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.preflight.ahead_gain import ahead_line
 from reasoner.preflight.disk import disk_line, space_line
 from reasoner.preflight.fits import fits_line, machine_bytes
 from reasoner.preflight.memory import StepTokens, memory_line
@@ -42,6 +44,8 @@ def print_plan(
         )  # the model's size is known
         for line in plan(sized_stage, card_bytes=card_bytes, tokens=tokens(sized_stage)):
             console.print(f"# {line}")
+        if METHODS[stage.method].learns_from == "rewards" and (gain := ahead_line(Path(run.stage_folder(index)))):
+            console.print(f"# {gain}")
     for line in (space_line(run), *(f"note: {sentence}" for sentence in unread_settings(run))):
         console.print(f"# {line}")
 

@@ -107,6 +107,12 @@ def window(producer: Producer) -> Ahead:
             step=step,
             known=known,
             watch=watch,
+            priority=step,
         )
 
-    return Ahead(most=rollout.ahead, draw=lambda: producer.problems.take(rollout.problems_per_step), sample=sample)
+    return Ahead(
+        most=rollout.ahead,
+        draw=lambda: producer.problems.take(rollout.problems_per_step),
+        sample=sample,
+        together=rollout.goes_on,
+    )

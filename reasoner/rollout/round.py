@@ -208,6 +208,7 @@ class RoundSampler:
         on_progress: Callable[[int], None] = lambda done: None,
         known: Mapping[tuple[int, int], Rollout] | None = None,
         watch: Callable[[Pending], None] = lambda pending: None,
+        priority: int = 0,
     ) -> Round:
         """Sample `group_size` completions per problem and start their grading.
 
@@ -223,6 +224,7 @@ class RoundSampler:
             on_progress: called with the number of finished completions.
             known: rollouts by (index in `problems_P`, sample index) that are not sampled again.
             watch: called with each completion once it is finished.
+            priority: of rounds that are sampled at the same time, the requests of the lowest go first.
         """
         started = time.perf_counter()
         places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
@@ -237,7 +239,11 @@ class RoundSampler:
         numbers = [number for number in range(len(pairs)) if number not in completions]
         asked = [pairs[number] for number in numbers]
         requests = [
-            Request(prompt_ids=prompts_P[place].ids, seed=request_seed(self.seed, *seed_parts, place, sample))
+            Request(
+                prompt_ids=prompts_P[place].ids,
+                seed=request_seed(self.seed, *seed_parts, place, sample),
+                priority=priority,
+            )
             for place, sample in asked
         ]
         player = Player(

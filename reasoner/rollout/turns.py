@@ -24,7 +24,15 @@ from reasoner.data.prompt import TEMPLATE_FAULTS
 from reasoner.data.replies import ReplyWriter
 from reasoner.data.turns import Ends, Turns
 from reasoner.engine.base import Finished
-from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment, prompt_as_text
+from reasoner.records import (
+    Completion,
+    FinishReason,
+    Request,
+    SamplingParams,
+    Segment,
+    VersionSpan,
+    prompt_as_text,
+)
 from tasks import Problem, Turn
 from tasks.environments.asked import ASKED, AskedEnvironment, Choice, asked_options, asked_row, reply_in
 from tasks.environments.base import Environment, Episode, Reply
@@ -153,7 +161,7 @@ class _Episode:
     ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     segments: list[Segment] = field(default_factory=list[Segment])
-    version: int = 0
+    versions: list[VersionSpan] = field(default_factory=list[VersionSpan])
     end: int | None = None
     """The end token of the policy's latest turn; None if a stop string ended it."""
 
@@ -163,7 +171,9 @@ class _Episode:
         self.ids += piece.token_ids
         self.logprobs += piece.rollout_logprobs
         self.segments.append(Segment(start=start, end=len(self.ids), origin="policy", text=piece.text))
-        self.version, self.end = piece.policy_version, end_of(piece)
+        spans = piece.versions or (VersionSpan(piece.policy_version, 0, len(piece.token_ids)),)
+        self.versions += [VersionSpan(version, start + first, start + last) for version, first, last in spans]
+        self.end = end_of(piece)
 
     def add_reply(self, reply: Reply, ids: Sequence[int] = (), text: str | None = None) -> None:
         """Append a reply; without ids it is recorded and not shown."""
@@ -186,7 +196,8 @@ class _Episode:
             loss_mask=tuple(mask),
             segments=tuple(self.segments),
             finish_reason=reason,
-            policy_version=self.version,
+            policy_version=self.versions[0].version,
+            versions=tuple(self.versions) if len({span.version for span in self.versions}) > 1 else (),
         )
 
     def asked(self, seed: int) -> Episode:

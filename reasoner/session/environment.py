@@ -42,6 +42,11 @@ def resume_exactness(config: StageConfig) -> str:
     """
     if not config.needs_engine or config.engine.name in ("hf", "vllm"):
         return "bit for bit, on the same machine with the same versions and number of processes"
+    if config.engine.name == "vllm-server" and config.rollout.goes_on:
+        return (
+            "the same problems, samples and seeds in each step; finished completions are kept, unfinished ones are"
+            " sampled again, and the version of each token depends on time; the updates replay bit for bit"
+        )
     if config.engine.name == "vllm-server":
         return "the same problems, samples and seeds; tokens up to the rounding of batched arithmetic"
     return "the same problems, samples and seeds; tokens as far as the engine repeats them"

@@ -40,6 +40,7 @@ from reasoner.policy.optimizer import rate_of_step
 from reasoner.policy.policy import Policy
 from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
+from reasoner.rollout.ahead import Drawn
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.plugin_check import check_plugins
 from reasoner.rollout.producer import Producer, Recorded, window
@@ -131,8 +132,9 @@ def open_session(
             state=progress.state if progress else StageState(),
         )
         session.same_data("training problems", Joined(problems.parts))
+        drawn: list[Drawn] = []
         if checkpoint and progress:
-            _resume(session, checkpoint, progress)
+            drawn = _resume(session, checkpoint, progress)
         elif config.rollout.difficulty_from:
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
         run.begin(
@@ -143,6 +145,8 @@ def open_session(
             purge_step = progress.step + 1 if progress else None
             run.trackers = open_trackers(config, folder, purge_step=purge_step, note=display.note)
         session.sync()
+        if producer.ahead:
+            producer.ahead.restore(drawn)  # they may sample from here on, with the weights of the checkpoint
         stack.enter_context(_stop_at_step_end(session))
         yield session
 
@@ -206,8 +210,13 @@ def _with_room(config: StageConfig, policy: Policy, loaded: Loaded, folder: Path
     return Loaded(train, tested, notes)
 
 
-def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
-    """Continue at a checkpoint. The weights and the stage's state are already loaded."""
+def _resume(session: Session, checkpoint: Path, progress: Progress) -> list[Drawn]:
+    """Continue at a checkpoint. The weights and the stage's state are already loaded.
+
+    Returns:
+        The batches that were drawn ahead, with their finished rollouts.
+    """
+    drawn: list[Drawn] = []
     restore_training_state(session.policy, checkpoint)
     _report_resume(session, progress)
     if session.config.steps > progress.step and not progress.state.ended_early:
@@ -216,10 +225,10 @@ def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
     if session.producer.ahead:
         with as_checkpoint_error(checkpoint):
             drawn = read_ahead(checkpoint)
-        session.producer.ahead.restore(drawn)
     session.step, session.fresh = progress.step, False
     if progress.difficulty is not None:
         session.difficulty.restore(progress.difficulty)
+    return drawn
 
 
 def _report_resume(session: Session, progress: Progress) -> None:
@@ -317,7 +326,9 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     own_copy = is_sharded(policy.scorer) or config.rollout.ahead > 0  # the policy must not change under the sampler
     shared = None if own_copy else policy.unwrapped()
     servers = config.engine.name == "vllm-server"
-    rank = {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
+    of_run = {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
+    if servers and config.rollout.goes_on:
+        of_run["spans"] = True
 
     def opened(**further: object) -> Engine:
         return open_engine(
@@ -327,7 +338,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
             max_model_len=policy.context,
             seed=config.seed,
             model=shared,
-            **(config.engine.options | rank | further),
+            **(config.engine.options | of_run | further),
         )
 
     if not servers or processes.count() == 1:

@@ -50,6 +50,20 @@ def check_libraries(stage: StageConfig) -> None:
             f"rollout.ahead must be 0 with engine.name={stage.engine.name}, which samples in the trainer's own process"
             f" and cannot do so while the policy learns; got {stage.rollout.ahead}. Use vllm-server or hf.",
         )
+    if stage.rollout.goes_on:
+        if not engine.loads_beside:
+            raise ConfigError(
+                "bad-value",
+                f"rollout.during_update must be wait with engine.name={stage.engine.name}, which takes no new weights"
+                " while it samples; got go_on. Use vllm-server.",
+            )
+        if stage.engine.options.get("lora") == "adapter":
+            raise ConfigError(
+                "bad-value",
+                "engine.options.lora must be merged with rollout.during_update=go_on; got adapter. vLLM would finish"
+                " each completion with the adapter that it began with, and needs room for every one that is in use. Or"
+                " set rollout.ahead to 1 and during_update to wait.",
+            )
     check_trackers(stage.logging.trackers)
     check_optimizer(stage)
     check = METHODS[stage.method].check

@@ -80,6 +80,8 @@ class Row:
     tokens: int
     finish_reason: str
     policy_version: int = 0
+    versions: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    """(version, start, end) of the sampled tokens; empty: `policy_version` sampled all."""
     logprobs: Annotated[Floats, Field(validation_alias="rollout_logprobs")] = field(default_factory=_no_floats)
     """[T] log-probabilities of the engine."""
     mask: Annotated[NDArray[np.bool_] | None, Field(validation_alias="loss_mask"), BeforeValidator(_mask)] = None
@@ -125,6 +127,14 @@ class Row:
         if not self.truncated or last.get("origin", "policy") != "policy":
             return False
         return (last["end"] - last["start"] if last else self.tokens) == turn_tokens
+
+    @property
+    def token_versions(self) -> NDArray[np.int64]:
+        """[T] version of the weights that sampled each token."""
+        found = np.full(len(self.logprobs), self.policy_version, dtype=np.int64)
+        for version, start, end in self.versions:
+            found[start:end] = version
+        return found
 
     @property
     def mark(self) -> float | None:
@@ -270,14 +280,21 @@ class History:
         """Steps with rollouts, ascending."""
         return sorted(self.by_step)
 
-    def trained_tokens(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
-        """Return (engine's, trainer's) log-probabilities of the trained tokens, for rows that were in an update."""
+    def trained_tokens(self, rows: Sequence[Row], *, version: int | None = None) -> tuple[Floats, Floats]:
+        """Return (engine's, trainer's) log-probabilities of the trained tokens, for rows that were in an update.
+
+        Args:
+            rows: rollouts.
+            version: only tokens that these weights sampled; None: all.
+        """
         engine: list[Floats] = []
         trainer: list[Floats] = []
         for row in rows:
             if row.trainer is None or len(row.trainer) != len(row.logprobs):
                 continue
-            kept = slice(None) if row.mask is None else row.mask
+            kept = np.ones(len(row.logprobs), dtype=np.bool_) if row.mask is None else row.mask
+            if version is not None:
+                kept = kept & (row.token_versions == version)
             engine.append(row.logprobs[kept])
             trainer.append(row.trainer[kept])
         empty = np.zeros(0, dtype=np.float32)

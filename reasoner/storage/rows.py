@@ -13,6 +13,7 @@ from reasoner.records import (
     Rollout,
     RolloutGroup,
     Segment,
+    VersionSpan,
     prompt_as_text,
 )
 from tasks.environments.base import Reply
@@ -55,6 +56,7 @@ def completion_row(completion: Completion) -> dict[str, JSON]:
         "tokens": completion.policy_tokens,
         "finish_reason": str(completion.finish_reason),
         "policy_version": completion.policy_version,
+        **({"versions": [list(span) for span in completion.versions]} if completion.versions else {}),
         "token_ids": list(completion.token_ids),
         "rollout_logprobs": list(completion.rollout_logprobs),
         "turns": completion.turn_rows() if len(completion.segments) > 1 else None,
@@ -161,6 +163,7 @@ def _completion(line: Mapping[str, Any]) -> Completion:
         segments=(Segment(start=0, end=len(ids), origin="policy"),) if turns is None else tuple(map(_segment, turns)),
         finish_reason=FinishReason(line["finish_reason"]),
         policy_version=line["policy_version"],
+        versions=tuple(VersionSpan(*span) for span in line.get("versions", ())),
     )
 
 

@@ -31,6 +31,8 @@ import reasoner.session.session as session  # noqa: E402
 import reasoner.storage.files as files  # noqa: E402
 from reasoner.config.load import load_config  # noqa: E402
 from reasoner.engine.hf import HfEngine  # noqa: E402
+from reasoner.engine.remote import Server  # noqa: E402
+from reasoner.engine.server import ServerEngine  # noqa: E402
 from reasoner.policy.policy import Policy  # noqa: E402
 from reasoner.stages.pipeline import run_pipeline  # noqa: E402
 from reasoner.storage.run_folder import RunFolder  # noqa: E402
@@ -46,6 +48,8 @@ places: dict[str, tuple[object, str]] = {
     "checkpoint": (files, "_sync_tree"),
     "metrics": (RunFolder, "log"),
     "evaluation": (session.Session, "evaluate"),
+    "completion": (ServerEngine, "_complete"),
+    "load": (Server, "load"),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 

@@ -48,27 +48,37 @@ def tolerance(history: History) -> float:
 
 def gap_rules(history: History) -> Iterator[Finding]:
     """Yield findings on stale weights, another temperature, a truncated distribution, or other differences."""
-    measured = _measured(history)
+    measured, ahead = _measured(history), history.config.rollout.ahead > 0
     if measured:
         allowed = tolerance(history)
         whole = Gap(*(np.concatenate(side) for side in zip(*measured.values(), strict=True)))
         yield from _same_evaluation(history)
         if max(gap.mean_abs for gap in measured.values()) > allowed:
             yield _name_gap(history, measured, whole, allowed)
-        else:
+        elif not ahead:
             yield from _sharper(history, measured)
     else:
         yield from _same_evaluation(history)
         series = history.series("gap/logprob_abs")
-        if len(series) and series.max() > tolerance(history):
+        if not ahead and len(series) and series.max() > tolerance(history):
             yield _different(history, float(series.max()), float(np.median(history.series("gap/ratio"))), 0.0)
 
 
 def _measured(history: History) -> dict[int, Gap]:
-    """Return the gap of each step whose update was recorded, if it has at least ENOUGH_TOKENS tokens."""
+    """Return the gap of each step whose update was recorded, if it has at least ENOUGH_TOKENS tokens.
+
+    Of batches that were sampled ahead only the tokens count that the weights of their step sampled: the others differ
+    by the age of their weights, which is no fault.
+    """
     found: dict[int, Gap] = {}
+    ahead = history.config.rollout.ahead > 0
+    after = {int(row["step"] or 0): row.get("policy/version") for row in history.metrics}
     for step in history.steps:
-        engine, trainer = history.trained_tokens(history.by_step[step])
+        began = after.get(step - 1, 0 if step == 1 else None)
+        if ahead and began is None:
+            continue
+        version = int(began or 0) if ahead else None
+        engine, trainer = history.trained_tokens(history.by_step[step], version=version)
         if len(engine) >= ENOUGH_TOKENS:
             found[step] = Gap(engine, trainer)
     return found
@@ -78,7 +88,7 @@ def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: f
     """Return a finding that names the cause of a gap above the tolerance, as far as it can be recognised."""
     steps = sorted(measured)
     curve = history.series("gap/logprob_abs")
-    if len(curve) < 2:
+    if len(curve) < 2 or history.config.rollout.ahead:
         curve = np.asarray([measured[step].mean_abs for step in steps], dtype=np.float64)
     if len(curve) > 2 and curve[0] <= allowed:
         return _stale(history, curve, allowed)

@@ -47,6 +47,10 @@ class StandIn:
         self.seeds: list[int] = []
         """Seeds of completions, in order of arrival."""
         self.keys: set[str] = set()
+        self.version = "default"
+        """Version of its weights."""
+        self.waits_for: str | None = None
+        """Version before which completions do not end; each samples its first token at once."""
         self.adapters: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {}
         """Tensors and configuration of each adapter that is loaded, by name."""
         self.models_asked: list[str] = []
@@ -96,6 +100,11 @@ class StandIn:
             return {"results": [getattr(worker, method)(*body["args"]) for worker in self.workers]}
         if method == "/reset_prefix_cache":
             return {"success": not self.keeps_cache}
+        if method == "/update_weight_version":
+            self.version = body["new_version"]
+            return {"success": True}
+        if method == "/inference/v1/generate":
+            return self._generate(body["sampling_params"])
         if method == "/v1/load_lora_adapter":
             if self.cannot_apply:
                 return {"error": self.cannot_apply, "status": 500}
@@ -114,6 +123,17 @@ class StandIn:
                 "choices": [{"text": self.url, "token_ids": [1, 2, 3], "finish_reason": "length", "logprobs": sampled}]
             }
         return {}
+
+    def _generate(self, params: dict[str, Any]) -> dict[str, Any]:
+        self.seeds.append(params["seed"])
+        began = self.version
+        while self.waits_for is not None and self.version != self.waits_for and not self.dead:
+            time.sleep(0.01)
+        ends = [1, 3] if self.version != began else [3]
+        names = [began, self.version][: len(ends)]
+        spans = [{"version": name, "start": at, "end": end} for name, at, end in zip(names, [0, 1], ends, strict=False)]
+        choice = {"text": self.url, "token_ids": [1, 2, 3], "finish_reason": "length", "weight_versions": spans}
+        return {"choices": [{**choice, "logprobs": {"content": [{"logprob": -0.5}] * 3}}]}
 
     def _answer(self, handler: BaseHTTPRequestHandler, answer: dict[str, Any]) -> None:
         while self.hangs:

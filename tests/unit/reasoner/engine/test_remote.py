@@ -105,10 +105,12 @@ def test_what_cannot_answer_is_lost_and_what_will_not_has_refused(served: Server
         nobody.post("/x", {})
     assert not nobody.ready()
     nobody.revive()
-    assert not nobody.alive
+    assert (nobody.alive, nobody.waking) == (False, False)
     nobody.stop()
     served.revive()
-    assert served.alive
+    assert (served.alive, served.waking) == (False, True), "it needs the current weights first"
+    served.use("model")
+    assert (served.alive, served.waking) == (True, False)
 
 
 def test_no_proxy_stands_between(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 
-from reasoner.records import Completion, FinishReason, Rollout, RolloutGroup, Segment
+from reasoner.records import Completion, FinishReason, Rollout, RolloutGroup, Segment, VersionSpan
 from reasoner.rollout.exchange import pack, unpack
+from reasoner.storage.rows import recorded_rollout, rollout_row
 from tasks import Problem
 from verifiers import Outcome, Verdict
 
@@ -42,6 +44,20 @@ def test_groups_arrive_as_they_were() -> None:
     arrived = unpack(pickle.loads(pickle.dumps(pack(groups))), PROBLEMS)
     assert arrived == [one for _, one in groups]
     assert pack(groups[:1]).masks is None
+
+
+def test_versions_of_tokens_arrive_and_stand_in_the_records_where_there_are_several() -> None:
+    whole = group(1, [5])
+    (one,) = whole.rollouts
+    spans = (VersionSpan(4, 0, 2), VersionSpan(6, 2, 5))
+    mixed = replace(whole, rollouts=(replace(one, completion=replace(one.completion, versions=spans)),))
+    assert unpack(pickle.loads(pickle.dumps(pack([(1, mixed)]))), PROBLEMS) == [mixed]
+    assert mixed.rollouts[0].completion.token_versions == [4, 4, 6, 6, 6]
+    (plain,), (line,) = rollout_row(whole, 0), rollout_row(mixed, 0)
+    assert "versions" not in plain
+    assert line == {**plain, "versions": [[4, 0, 2], [6, 2, 5]]}
+    for row, given in ((plain, one), (line, mixed.rollouts[0])):
+        assert recorded_rollout(json.loads(json.dumps(row)), PROBLEMS[1]).completion == given.completion
 
 
 def test_nothing_arrives_as_nothing() -> None:

@@ -22,7 +22,7 @@ from reasoner.engine.hf import HfEngine
 from reasoner.model.load import byte_tokenizer
 from reasoner.monitoring.metrics import turn_metrics
 from reasoner.policy.policy import Policy
-from reasoner.records import FinishReason, Request, RolloutGroup, SamplingParams
+from reasoner.records import FinishReason, Request, RolloutGroup, SamplingParams, VersionSpan
 from reasoner.rollout import turns as played
 from reasoner.rollout.round import RoundSampler
 from reasoner.rollout.turns import TurnLimits, check_environments
@@ -110,6 +110,36 @@ def sample(
         made, group_size=group, params=SamplingParams(max_tokens=max_tokens), seed_parts=(1,), step=1
     )
     return spy, sampled.all().groups
+
+
+class Updated:
+    """An engine that gets new weights before every call, and again under each completion after its first token."""
+
+    in_step = False
+
+    def __init__(self, engine: HfEngine) -> None:
+        self.engine, self.version = engine, 0
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        self.version += 2
+        for index, one in self.engine.generate(requests, params):
+            count, first = len(one.token_ids), self.version - 1
+            spans = (VersionSpan(first, 0, 1), VersionSpan(first + 1, 1, count)) if count > 1 else ()
+            yield Finished(index, replace(one, policy_version=first, versions=spans))
+
+
+def test_the_versions_of_an_episode_are_those_of_its_turns(engine: HfEngine, pool: GradingPool) -> None:
+    _, groups = sample(Updated(engine), pool, problems=6, group=2)  # pyright: ignore[reportArgumentType]
+    found = [rollout.completion for group in groups for rollout in group.rollouts]
+    assert max(one.token_versions[-1] for one in found) > 4, "an episode of three turns"
+    for one in found:
+        versions, turn = one.token_versions, 0
+        for part in one.segments:
+            if part.origin == "policy":
+                count = part.end - part.start
+                assert versions[part.start : part.end] == [1 + turn, *[2 + turn] * (count - 1)]
+                turn += 2
+        assert one.policy_version == 1
 
 
 def faults_of(spy: Spy, groups: Sequence[RolloutGroup]) -> list[str]:

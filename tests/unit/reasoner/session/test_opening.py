@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reasoner.config.load import dump, resolve
+from reasoner.config.sections import RolloutSection
 from reasoner.session.environment import resume_exactness
 from reasoner.session.opening import open_session
 
@@ -53,3 +54,5 @@ def test_another_rate_is_said_where_steps_were_trained_by_the_first(
 def test_a_run_records_how_exactly_it_resumes(name: str, said: str) -> None:
     config = resolve({"task": "arithmetic", "model": "somewhere", "engine": {"name": name}}).stages[0]
     assert said in resume_exactness(config)
+    going = config.model_copy(update={"rollout": RolloutSection(ahead=2, during_update="go_on")})
+    assert ("unfinished ones are sampled again" in resume_exactness(going)) is (name == "vllm-server")

@@ -59,6 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 DATASET = {"name": "dataset", "options": {"path": "problems.jsonl", "verifier": "exact"}}
 DPO = {"method": "dpo", "preferences": {"train": "pairs.jsonl"}}
 CONSTITUTIONAL = {"method": "constitutional"}
+GOING_ON = {"ahead": 4, "during_update": "go_on"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,7 @@ CONSTITUTIONAL = {"method": "constitutional"}
         {"model": {"path": "./model", "from_scratch": None}},
         {"model": {"path": "org/name", "from_scratch": None}},
         {"task": DATASET},
+        {"rollout": GOING_ON, "engine": {"name": "vllm-server", "options": {"urls": ["http://127.0.0.1:9"]}}},
         {"task": {**DATASET, "problems_file": "ids.jsonl"}},
         {"rollout": {"difficulty_from": "rollouts.jsonl"}},
         {"reward": {"name": "length", "options": {"soft": 5}}},
@@ -93,6 +95,12 @@ def test_a_stage_that_can_run_is_let_through(folder: Path, changes: dict[str, ob
 
 
 REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
+    ({"rollout": GOING_ON}, ConfigError, r"during_update must be wait with engine.name=hf, .*Use vllm-server"),
+    (
+        {"rollout": GOING_ON, "engine": {"name": "vllm-server", "options": {"lora": "adapter"}}},
+        ConfigError,
+        r"engine.options.lora must be merged with rollout.during_update=go_on; got adapter",
+    ),
     ({"engine": {"name": "vlm"}}, ConfigError, r"no engine 'vlm'.*Did you mean 'vllm'"),
     ({"engine": {"options": {"max_bach": 3}}}, ConfigError, r"engine 'hf'.*max_bach"),
     ({"engine": {"options": {"max_batch": "many"}}}, ConfigError, r"engine\.options of engine 'hf'.*max_batch"),

@@ -36,7 +36,8 @@ def codes(
         ({}, []),
         ({"sample": 0.2}, ["stale"]),
         ({"sample": 0.2, "lag": 0.0}, []),  # a gap of the engine: another rule's
-        ({"sample": 0.55}, []),
+        ({"sample": 0.55}, ["stale"]),
+        ({"sample": 0.75}, []),
         ({"wait": 0.5}, ["sampler-slow"]),
         ({"rollout": 0.3, "wait": 0.2}, ["sampler-slow"]),
         ({"rollout": 0.0, "wait": 0.0}, []),

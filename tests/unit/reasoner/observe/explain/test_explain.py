@@ -16,7 +16,7 @@ from reasoner.observe.explain import Finding, Level, explain, findings, ordered
 from reasoner.observe.explain.during_run import Watch
 from reasoner.observe.report import write_report
 from reasoner.storage.files import RunError
-from reasoner.storage.history import config_before, row_of
+from reasoner.storage.history import History, config_before, row_of
 from tests.unit.reasoner.runs import Made, make_history, make_records, nucleus, softmax, stage, write_run
 
 
@@ -65,6 +65,42 @@ def test_weights_that_arrive_now_and_then() -> None:
     first = findings(make_history(made))[0]
     assert first.code == "weights-not-synced"
     assert "falls behind" in first.title
+
+
+def aged(made: Made, *, mixed: bool) -> History:
+    """Records whose rollouts began three updates before their step; with `mixed` the second half of each is its own."""
+    for row in made.rollouts:
+        row["policy_version"] = max(0, row["step"] - 4)
+        half = len(row["token_ids"]) // 2
+        if mixed:
+            row["versions"] = [[row["policy_version"], 0, half], [row["step"] - 1, half, len(row["token_ids"])]]
+    for figures in made.metrics:
+        figures["policy/version"] = float(figures["step"])
+    history = make_history(made)
+    ahead = history.config.rollout.model_copy(update={"ahead": 3, "during_update": "go_on"})
+    history.config = history.config.model_copy(update={"rollout": ahead})
+    return history
+
+
+def test_the_age_of_weights_that_is_recorded_is_no_gap() -> None:
+    def engine_lags(made: Made) -> Made:
+        """The first half of the tokens has the gap of older weights."""
+        for update, row in zip(made.updates, made.rollouts, strict=True):
+            if scored := update.get("trainer_logprobs"):
+                half = len(scored) // 2
+                update["trainer_logprobs"] = scored[:half] + [
+                    round(value, 5) for value in row["rollout_logprobs"][half:]
+                ]
+        return made
+
+    drifting = {"drift": lambda step: 0.5 * min(3, step - 1)}
+    codes = [finding.code for finding in findings(aged(engine_lags(make_records(**drifting)), mixed=True))]
+    assert "weights-not-synced" not in codes
+    assert "engine-trainer-gap" not in codes
+    assert findings(aged(make_records(**drifting), mixed=True))[0].code == "weights-not-synced", (
+        "of its own weights too"
+    )
+    assert "weights-not-synced" not in [one.code for one in findings(aged(make_records(**drifting), mixed=False))]
 
 
 def test_a_gap_of_no_known_cause_is_called_one() -> None:
