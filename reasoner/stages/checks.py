@@ -57,10 +57,10 @@ def check_libraries(stage: StageConfig) -> None:
                 f"rollout.during_update must be wait with engine.name={stage.engine.name}, which takes no new weights"
                 " while it samples; got go_on. Use vllm-server.",
             )
-        if stage.engine.options.get("lora") == "adapter":
+        if stage.model.lora is not None and stage.engine.options.get("lora") != "merged":
             raise ConfigError(
                 "bad-value",
-                "engine.options.lora must be merged with rollout.during_update=go_on; got adapter. vLLM would finish"
+                "engine.options.lora must be merged with model.lora and rollout.during_update=go_on. vLLM would finish"
                 " each completion with the adapter that it began with, and needs room for every one that is in use. Or"
                 " set rollout.ahead to 1 and during_update to wait.",
             )

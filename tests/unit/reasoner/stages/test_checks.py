@@ -97,9 +97,9 @@ def test_a_stage_that_can_run_is_let_through(folder: Path, changes: dict[str, ob
 REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"rollout": GOING_ON}, ConfigError, r"during_update must be wait with engine.name=hf, .*Use vllm-server"),
     (
-        {"rollout": GOING_ON, "engine": {"name": "vllm-server", "options": {"lora": "adapter"}}},
+        {"rollout": GOING_ON, "model": {"lora": {"rank": 4}}, "engine": {"name": "vllm-server"}},
         ConfigError,
-        r"engine.options.lora must be merged with rollout.during_update=go_on; got adapter",
+        r"engine.options.lora must be merged with model.lora and rollout.during_update=go_on",
     ),
     ({"engine": {"name": "vlm"}}, ConfigError, r"no engine 'vlm'.*Did you mean 'vllm'"),
     ({"engine": {"options": {"max_bach": 3}}}, ConfigError, r"engine 'hf'.*max_bach"),
