@@ -97,7 +97,11 @@ def test_a_stage_that_can_run_is_let_through(folder: Path, changes: dict[str, ob
 REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"rollout": GOING_ON}, ConfigError, r"during_update must be wait with engine.name=hf, .*Use vllm-server"),
     (
-        {"rollout": GOING_ON, "model": {"lora": {"rank": 4}}, "engine": {"name": "vllm-server"}},
+        {
+            "rollout": GOING_ON,
+            "engine": {"name": "vllm-server"},
+            "model": {"from_scratch": {"layers": 1}, "lora": {"rank": 4}},
+        },
         ConfigError,
         r"engine.options.lora must be merged with model.lora and rollout.during_update=go_on",
     ),
