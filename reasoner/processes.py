@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import socket
 import struct
 import sys
@@ -236,7 +237,7 @@ class Watch:
     def _end(self, why: str) -> None:
         if not self._leaving:
             _say(f"{why}. This process ends too; continue with --resume")
-            os._exit(1)
+            os.kill(os.getpid(), signal.SIGKILL)  # the main thread may wait in a collective for ever
 
     def leave(self) -> None:
         """Take leave of the others, at the end of a run."""

@@ -120,7 +120,15 @@ def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator
         " after a right answer (`gate`), or set algorithm.normalize_components=true with the intended weights.",
         rollouts=places([bad for _, bad in upside_down] or [row for group in groups for row in group]),
         explains=frozenset(
-            {"one-component-dominates", "right-answers-fall", "all-wrong", "length-drift", "no-progress"}
+            {
+                "one-component-dominates",
+                "right-answers-fall",
+                "reward-model-hacked",
+                "evaluation-falls",
+                "all-wrong",
+                "length-drift",
+                "no-progress",
+            }
         ),
     )
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.ppo_rules import evaluation_fell
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History, Row
 from verifiers.stats import wilson_interval
@@ -22,12 +24,71 @@ BEHIND = 0.15
 
 def evaluation_rules(history: History) -> Iterator[Finding]:
     """Yield the findings of this module's rules."""
+    yield from _falls(history)
     if not history.eval_rows or not history.rows:
         return
+    yield from _otherwise(history)
     yield from _other_form(history)
     yield from _seen_in_training(history)
     yield from _cut_short(history)
     yield from _behind(history)
+
+
+def _falls(history: History) -> Iterator[Finding]:
+    """A sampled evaluation that ends below an earlier one, with intervals apart, in a stage that trains on rows."""
+    if METHODS[history.config.method].learns_from in (None, "rewards"):
+        return  # other rules compare the evaluation with the reward
+    fell = evaluation_fell(history)
+    if not fell:
+        return
+    last, best = history.evals[-1].metrics, history.evals[0].metrics
+    name = history.config.eval.deciding
+    halved = name in last and name in best and last[name][0] < best[name][0] / 2
+    yield Finding(
+        code="evaluation-falls",
+        level=Level.WARNING if halved else Level.NOTE,
+        cost=0.5,
+        title=f"The stage makes the policy worse on held-out problems: {fell}",
+        change="read what it is trained on (`reasoner data`): rows that are cut, columns that are swapped, answers to"
+        " other questions; else lower optim.lr or stop earlier.",
+        explains=frozenset({"overfitted"}),
+    )
+
+
+def _otherwise(history: History) -> Iterator[Finding]:
+    """Evaluation samples that are far more, or less, surprising than those of training at the same temperature."""
+    config = history.config
+    last = max(row.step for row in history.eval_rows)
+    if config.eval.temperature != config.rollout.temperature or config.eval.top_p != 1 or last < history.steps[-1]:
+        return
+    tested, trained = (
+        _surprisal(rows) for rows in ([row for row in history.eval_rows if row.step == last], _late(history))
+    )
+    if min(tested, trained) < 0 or max(tested, trained) < 0.05:
+        return
+    if 0.3 * max(tested, trained) < min(tested, trained):
+        return
+    yield Finding(
+        code="evaluation-sampled-otherwise",
+        level=Level.FAULT,
+        cost=0.6,
+        title="The evaluation does not sample as training does, though both are set to temperature"
+        f" {config.eval.temperature:g}",
+        evidence=(
+            f"a sampled token has {tested:.3f} nats of surprisal in the last evaluation, {trained:.3f} in the last"
+            " steps of training",
+        ),
+        change="check the temperature and the limits of the distribution that the evaluation passes to the engine, and"
+        " whether its prompts are of the same kind.",
+        explains=EVALUATION,
+    )
+
+
+def _surprisal(rows: Sequence[Row]) -> float:
+    """Return the mean of minus the log-probabilities of the policy's tokens, in nats; -1 for fewer than 200 tokens."""
+    parts = [-row.logprobs[slice(None) if row.mask is None else row.mask] for row in rows if len(row.logprobs)]
+    whole = np.concatenate(parts) if parts else np.zeros(0)
+    return float(whole.mean()) if len(whole) >= 200 else -1.0
 
 
 def _other_form(history: History) -> Iterator[Finding]:

@@ -228,8 +228,8 @@ def _value(text: str) -> Fraction | str:
 
 def _equal_rejected(history: History) -> Iterator[Finding]:
     """Yield a finding on rejected answers that equal the reference, as text or as a number."""
-    rows = [row for row in history.graded if isinstance(row.reference, str) and row.answer is not None]
-    equal = [row for row in rows if _value(str(row.answer)) == _value(str(row.reference))]
+    rows = [row for row in history.graded if isinstance(row.reference, str) and row.reference.strip()]
+    equal = [row for row in rows if _value(_said(row)) == _value(str(row.reference))]
     rejected = [row for row in equal if not row.right and row.outcome in ("incorrect", "no_answer")]
     share = len(rejected) / len(equal) if equal else 0.0
     if len(rejected) < 3 or wilson_interval(len(rejected), len(equal)).low < 0.005:
@@ -240,13 +240,18 @@ def _equal_rejected(history: History) -> Iterator[Finding]:
         cost=min(1.0, 0.2 + share),
         title=f"The verifier rejects {percent(share)} of the answers that equal their reference",
         evidence=(
-            f"{len(rejected)} of {len(equal)}, such as {str(rejected[0].answer)[:40]!r} against"
+            f"{len(rejected)} of {len(equal)}, such as {_said(rejected[0])[:40]!r} against"
             f" {str(rejected[0].reference)[:40]!r}: {rejected[0].reason[:120]}",
         ),
         change="fix the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
         rollouts=places(rejected),
         explains=frozenset({"all-wrong", "task-all-wrong", "inconsistent-verdicts", "no-progress"}),
     )
+
+
+def _said(row: Row) -> str:
+    """Return the answer that the verifier read; the whole text if it read none."""
+    return str(row.answer) if row.answer is not None else row.answer_text.strip()
 
 
 def _unequal_accepted(history: History) -> Iterator[Finding]:

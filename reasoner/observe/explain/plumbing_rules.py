@@ -30,6 +30,7 @@ AGREED = 0.75
 def plumbing_rules(history: History) -> Iterator[Finding]:
     """Yield the findings of this module's rules."""
     yield from _text(history)
+    yield from _untrained(history)
     if METHODS[history.config.method].learns_from == "rewards":
         yield from _unused(history)
         yield from _stuck(history)
@@ -57,6 +58,42 @@ def _unused(history: History) -> Iterator[Finding]:
         " process whose rows are not gathered.",
         rollouts=places(unused),
         explains=frozenset({"no-progress"}),
+    )
+
+
+def _untrained(history: History) -> Iterator[Finding]:
+    """Fewer trained tokens than the rows of the update have, though nothing masks them (`optim/tokens`)."""
+    trained = dict(zip(history.steps_of("optim/tokens"), history.series("optim/tokens"), strict=True))
+    if history.config.algorithm.mask_truncated:
+        return
+    shares: list[float] = []
+    for step, tokens in trained.items():
+        rows = [row for row in history.by_step.get(step, []) if row.trainer is not None and row.dropped is None]
+        there = sum(len(row.logprobs) if row.mask is None else int(row.mask.sum()) for row in rows)
+        if there:
+            shares.append(tokens / there)
+    if len(shares) < 3 or float(np.median(shares)) > 0.9:
+        return
+    share = float(np.median(shares))
+    yield Finding(
+        code="tokens-not-trained",
+        level=Level.FAULT,
+        cost=max(0.5, 1 - share),
+        title=f"Only {percent(share)} of the tokens in the update are trained, and no setting masks the others",
+        evidence=(f"optim/tokens against the tokens of the rows with an advantage, median of {len(shares)} steps",),
+        change="check the loss mask: it must be true for every token that the policy sampled.",
+        explains=frozenset(
+            {
+                "sampling-flatter",
+                "sampling-sharper",
+                "learning-rate-too-high",
+                "no-progress",
+                "no-movement",
+                "descends",
+                "reward-falls",
+                "all-wrong",
+            }
+        ),
     )
 
 
@@ -98,6 +135,24 @@ def _copies(history: History) -> Iterator[Finding]:
     if len(groups) < 16 or excess.mean() < 0.1 or t_value(excess) < CERTAIN:
         return
     seen = float(np.mean([_equal_pairs(rows) for rows in groups]))
+    colder = _colder(history)
+    if colder:
+        yield Finding(
+            code="sampling-sharper",
+            level=Level.FAULT,
+            cost=min(1.0, 0.3 + float(excess.mean())),
+            title="The samples are not drawn from the distribution whose log-probabilities the engine reports: top-p,"
+            " top-k or a lower temperature is applied after them",
+            evidence=(
+                colder,
+                f"{percent(seen)} of the pairs of samples are equal,"
+                f" {percent(max(0.0, seen - float(excess.mean())))} would be by the reported probabilities",
+            ),
+            change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and"
+            " sample with top_p=1 and with the temperature that the trainer uses.",
+            explains=COPIES,
+        )
+        return
     yield Finding(
         code="samples-not-independent",
         level=Level.FAULT,
@@ -107,8 +162,22 @@ def _copies(history: History) -> Iterator[Finding]:
         evidence=(f"{len(groups)} groups, {t_value(excess):.0f} standard errors",),
         change="give every request its own seed; see if the engine answers equal requests from a cache.",
         rollouts=places([group[0] for group in groups if _equal_pairs(group) > 0.5]),
-        explains=frozenset({"no-diversity", "entropy-collapse", "all-wrong", "all-right", "no-progress"}),
+        explains=COPIES,
     )
+
+
+COPIES = frozenset({"no-diversity", "entropy-collapse", "all-wrong", "all-right", "no-progress", "references-doubtful"})
+
+
+def _colder(history: History) -> str:
+    """Describe samples that are less surprising than their reported distribution, so that they are alike; or ""."""
+    entropy = history.series("policy/entropy")
+    used = [row for row in history.rows if row.trainer is not None]
+    surprisal = [-row.logprobs[slice(None) if row.mask is None else row.mask] for row in used if len(row.logprobs)]
+    mean = float(np.concatenate(surprisal).mean()) if surprisal else np.inf
+    if not len(entropy) or mean > 0.6 * float(entropy.mean()):
+        return ""
+    return f"sampled tokens have {mean:.3f} nats of surprisal, the entropy of the policy is {entropy.mean():.3f}"
 
 
 def _equal_pairs(rows: Sequence[Row]) -> float:
@@ -235,7 +304,7 @@ def _doubted(history: History) -> Iterator[Finding]:
     that they are wrong.
     """
     against: dict[str, Row] = {}
-    confirmed = 0
+    confirmed: list[Row] = []
     for group in history.groups:
         graded = [row for row in group if row.mark is not None]
         answers = Counter(row.answer for row in graded if row.answer)
@@ -246,18 +315,23 @@ def _doubted(history: History) -> Iterator[Finding]:
             continue
         chosen = next(row for row in graded if row.answer == answer)
         if chosen.right:
-            confirmed += 1
+            confirmed.append(chosen)
         elif not any(row.right for row in graded):
             against[chosen.problem] = chosen
     rows = [*against.values()]
     varied = len({row.answer for row in rows}) > len(rows) / 2
-    if len(rows) < 5 or confirmed < 5 or not varied or wilson_interval(len(rows), len(rows) + confirmed).low < 0.05:
+    tested = [row.right for row in history.eval_rows if row.mark is not None]
+    elsewhere = len(tested) >= 32 and sum(tested) > len(tested) / 3  # it is right where it is evaluated
+    if len(rows) < 5 or not varied or (len(confirmed) < 5 and not elsewhere):
         return
-    share = len(rows) / (len(rows) + confirmed)
+    if wilson_interval(len(rows), len(rows) + len(confirmed)).low < 0.05:
+        return
+    share = len(rows) / (len(rows) + len(confirmed))
+    as_sure = len(confirmed) < 5 or _surer(confirmed, rows) < 1
     yield Finding(
         code="references-doubtful",
-        level=Level.WARNING,
-        cost=min(0.6, share),
+        level=Level.WARNING if as_sure else Level.NOTE,
+        cost=min(0.9, share),
         title=f"In {percent(share)} of the groups that agree on an answer it is not the reference: these references"
         " may be wrong",
         evidence=tuple(
@@ -265,10 +339,20 @@ def _doubted(history: History) -> Iterator[Finding]:
             f" {str(row.reference)[:40]!r}"
             for row in rows[:3]
         ),
-        change="check these references by hand; drop the problems whose reference is wrong.",
+        change="check these references by hand; drop the problems whose reference is wrong."
+        if as_sure
+        else "check some of these references by hand. The policy is less sure of these answers than of the right ones:"
+        " more likely it is wrong in the same way each time.",
         rollouts=places(rows),
-        explains=frozenset({"all-wrong", "no-progress", "evaluation-below-training"}),
+        explains=frozenset({"all-wrong", "no-progress", "evaluation-below-training"}) if as_sure else frozenset(),
     )
+
+
+def _surer(first: Sequence[Row], second: Sequence[Row]) -> float:
+    """Return by how many standard errors the log-probability of the first rows is above that of the second."""
+    sums = [np.asarray([float(row.logprobs.sum()) for row in rows]) for rows in (first, second)]
+    error = float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in sums)))
+    return float(sums[0].mean() - sums[1].mean()) / max(error, 1e-9)
 
 
 def _text(history: History) -> Iterator[Finding]:
@@ -279,14 +363,14 @@ def _text(history: History) -> Iterator[Finding]:
     if tokenizer is None:
         return
     for name, wrong in (
-        ("completions", [row for row in rows if not _same_text(tokenizer.decode([*row.token_ids]), row.completion)]),
+        ("completions", [row for row in rows if not _says(tokenizer.decode([*row.token_ids]), row)]),
         (
             "prompts",
             [
                 row
                 for row in rows
                 if len(row.prompt_ids)
-                and not _same_text(tokenizer.decode([*row.prompt_ids], skip_special_tokens=False), row.prompt)
+                and not _ends(tokenizer.decode([*row.prompt_ids], skip_special_tokens=False), row.prompt)
             ],
         ),
     ):
@@ -307,12 +391,18 @@ def _text(history: History) -> Iterator[Finding]:
         return
 
 
-def _same_text(decoded: str, text: str) -> bool:
-    """Compare without white space; special tokens at either end may be missing on one side."""
-    left, right = _squeezed(decoded), _squeezed(text)
-    return (
-        "\ufffd" in decoded or not left or not right or left.endswith(right) or left.startswith(right) or left in right
-    )
+def _says(decoded: str, row: Row) -> bool:
+    """Return True if the ids say the completion, and perhaps an end token or a stop string behind it.
+
+    The last reply of an episode that ended at a limit is in the text alone.
+    """
+    said, text = _squeezed(decoded), _squeezed(row.completion)
+    return "\ufffd" in decoded or said.startswith(text) or (bool(row.turns) and text.startswith(said))
+
+
+def _ends(decoded: str, text: str) -> bool:
+    """Return True if the ids say the text, and perhaps a begin token before it."""
+    return "\ufffd" in decoded or _squeezed(decoded).endswith(_squeezed(text))
 
 
 def _shown(tokenizer: object, row: Row, name: str) -> str:

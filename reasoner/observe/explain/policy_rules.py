@@ -10,7 +10,7 @@ import numpy as np
 
 from reasoner.config.estimators import traits_of
 from reasoner.config.methods import METHODS
-from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.finding import Finding, Level, Place, places
 from reasoner.observe.explain.significance import change, percent, t_value
 from reasoner.storage.find_model import list_checkpoints
 from reasoner.storage.history import History, Row
@@ -30,6 +30,7 @@ def policy_rules(history: History) -> Iterator[Finding]:
         return
     yield from _recorded_sign(history)
     yield from _centred(history)
+    yield from _group_sums(history)
     yield from _descends(history)
     yield from _step_size(history)
     yield from _collapse(history)
@@ -87,7 +88,7 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
         change="fix the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
         " earned it.",
         rollouts=places(wrong),
-        explains=frozenset(DOWNHILL),
+        explains=frozenset({*DOWNHILL, "advantages-not-of-their-group"}),
     )
 
 
@@ -119,7 +120,7 @@ def _centred(history: History) -> Iterator[Finding]:
             " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
         ),
         change="subtract the mean reward of the group (algorithm.advantage: grpo, rloo, dr_grpo) in the estimator.",
-        explains=frozenset({"no-progress", "reward-falls", "right-answers-fall"}),
+        explains=frozenset({"no-progress", "reward-falls", "right-answers-fall", "advantages-not-of-their-group"}),
     )
 
 
@@ -138,6 +139,42 @@ DOWNHILL = (
     "no-answer",
     "entropy",
 )
+
+
+def _group_sums(history: History) -> Iterator[Finding]:
+    """Yield a finding if the advantages of whole groups do not sum to 0, though their baseline is the group's mean."""
+    algorithm = history.config.algorithm
+    if traits_of(algorithm.advantage).baseline != "group" or not traits_of(algorithm.advantage).group_relative:
+        return
+    if algorithm.kl_in == "reward" and algorithm.kl_coef > 0:
+        return
+    off: list[list[Row]] = []
+    whole = 0
+    for group in history.groups:
+        advantages = np.asarray([row.advantage for row in group if row.advantage is not None], dtype=np.float64)
+        if len(advantages) < len(group) or not np.abs(advantages).max(initial=0.0):
+            continue
+        whole += 1
+        if abs(advantages.mean()) > 0.05 * np.abs(advantages).mean():
+            off.append(group)
+    share = len(off) / max(1, whole)
+    if whole < 8 or share < 0.2:
+        return
+    yield Finding(
+        code="advantages-not-of-their-group",
+        level=Level.FAULT,
+        cost=min(1.0, 0.3 + share / 2),
+        title=f"The advantages of {percent(share)} of the groups do not sum to 0: they are not compared with the other"
+        " samples of their own problem",
+        evidence=(
+            f"algorithm.advantage={algorithm.advantage} subtracts the group's mean; group {Place(*off[0][0].place)} has"
+            f" rewards {[round(row.reward or 0.0, 2) for row in off[0]][:8]} and advantages"
+            f" {[round(row.advantage or 0.0, 2) for row in off[0]][:8]}",
+        ),
+        change="check the baseline: over the samples of one problem, not over the batch, and with its own rewards.",
+        rollouts=places([row for group in off for row in group]),
+        explains=frozenset({"no-progress", "reward-falls", "all-wrong"}),
+    )
 
 
 def _descends(history: History) -> Iterator[Finding]:
@@ -178,7 +215,7 @@ def _step_size(history: History) -> Iterator[Finding]:
     if not len(moved):
         return
     middle, largest = float(np.median(moved)), float(moved.max())
-    if middle <= LARGE_STEP_KL and largest <= REPLACED_STEP_KL:
+    if middle <= LARGE_STEP_KL and (largest <= REPLACED_STEP_KL or (moved > LARGE_STEP_KL).sum() < FEW_UPDATES):
         return
     falls = _fall(history)
     replaced = middle > REPLACED_STEP_KL and len(moved) >= FEW_UPDATES

@@ -146,12 +146,13 @@ def _hacked(history: History) -> Iterator[Finding]:
     if held_out is not None and held_out.z < -CERTAIN:
         evidence.append(f"the held-out scorer's reward went from {held_out.first:.3g} to {held_out.last:.3g}")
         cost = 0.9
-    fell = _evaluation_fell(history)
+    fell = evaluation_fell(history)
     if fell:
         evidence.append(fell)
         cost = 0.9
     if not evidence:
         return
+    scorer = "reward model" if history.config.reward.name == "reward-model" else "reward"
     grown = change(history.series("completion/length_mean"))
     if grown is not None and grown.z > CERTAIN and grown.last > 1.3 * grown.first:
         longer = percent(grown.last / grown.first - 1)
@@ -160,7 +161,7 @@ def _hacked(history: History) -> Iterator[Finding]:
         code="reward-model-hacked",
         level=Level.FAULT,
         cost=cost,
-        title=f"The reward model is being hacked: its reward went from {proxy.first:.3g} to {proxy.last:.3g} while what"
+        title=f"The {scorer} is being hacked: its reward went from {proxy.first:.3g} to {proxy.last:.3g} while what"
         " it should measure fell",
         evidence=tuple(evidence),
         change="raise algorithm.kl_coef or set algorithm.kl_budget, use an ensemble with a disagreement penalty, and"
@@ -198,7 +199,7 @@ def _disagrees(history: History) -> Iterator[Finding]:
     )
 
 
-def _evaluation_fell(history: History) -> str:
+def evaluation_fell(history: History) -> str:
     """Describe by how much the last evaluation is below the best earlier one; "" unless their intervals are apart."""
     found: list[tuple[str, tuple[float, float, float]]] = []
     for row in history.evals:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.significance import percent
@@ -13,6 +15,9 @@ IDLE_RATE = 1e-3
 """Share of optim.lr below which a step trains nothing (our choice)."""
 START_KL = 0.05
 """Nats per token: policy and reference are the same model before the first update, so that the KL is 0."""
+FAR_KL = 0.5
+"""Nats per token at which a reference that the config names is hardly the model that the policy starts from (our
+choice)."""
 MOVED = 1e-3
 """Nats per token, added over the steps, after which the KL to a fixed reference cannot be 0."""
 
@@ -23,6 +28,41 @@ def schedule_rules(history: History) -> Iterator[Finding]:
         return
     yield from _rate(history)
     yield from _reference(history)
+    yield from _negative(history)
+
+
+PULLED = frozenset(
+    {
+        "kl-coef-too-large",
+        "kl-coef-too-small",
+        "reward-falls",
+        "rewards-collapsed",
+        "all-wrong",
+        "truncated",
+        "length-drift",
+        "evaluation-cut",
+        "no-progress",
+    }
+)
+"""Findings that a pull towards the wrong model, or away from the right one, may cause."""
+
+
+def _negative(history: History) -> Iterator[Finding]:
+    """A KL to the reference whose estimate is below 0: of samples of the policy, log policy - log reference is not."""
+    kl = history.series("kl/ref")
+    last = kl[-max(3, len(kl) // 4) :]
+    if len(kl) < 5 or float(np.median(last)) > -1.0:
+        return
+    yield Finding(
+        code="kl-negative",
+        level=Level.FAULT,
+        cost=0.8,
+        title=f"The KL to the reference is negative ({np.median(last):.2g} nats a completion in the last steps): the"
+        " samples are likelier under the reference than under the policy that wrote them",
+        evidence=("its mean over samples of the policy is at least 0",),
+        change="check the sign of the KL (log policy - log reference), and that both score the sampled tokens.",
+        explains=PULLED,
+    )
 
 
 def _rate(history: History) -> Iterator[Finding]:
@@ -81,9 +121,18 @@ def _reference(history: History) -> Iterator[Finding]:
             " first update",
             evidence=("the policy is pulled towards another model from the first step on",),
             change="load the reference from the model that the policy starts from (leave algorithm.reference out).",
-            explains=frozenset(
-                {"kl-coef-too-large", "kl-coef-too-small", "reward-falls", "rewards-collapsed", "no-progress"}
-            ),
+            explains=PULLED,
+        )
+    elif steps[0] <= 1 and algorithm.reference is not None and one_update and kl[0] > FAR_KL:
+        yield Finding(
+            code="reference-is-another-model",
+            level=Level.WARNING,
+            cost=0.7,
+            title=f"The reference of the KL ({algorithm.reference}) is far from the start model: {kl[0]:.2g} nats a"
+            " token before the first update",
+            evidence=("the policy is pulled towards that model from the first step on",),
+            change="leave algorithm.reference out, so that the KL is to the model that the policy starts from.",
+            explains=PULLED,
         )
     elif len(kl) >= 5 and abs(kl).max() < 1e-7 and moved > MOVED:
         yield Finding(

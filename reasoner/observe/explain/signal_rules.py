@@ -32,6 +32,7 @@ def signal_rules(history: History) -> Iterator[Finding]:
         yield from _no_signal(history)
         yield from _none_accepted(history)
         yield from _dead_task(history)
+    yield from _cut_answers(history)
     yield from _truncated(history)
     yield from _no_answer(history)
     yield from _same_completions(history)
@@ -263,6 +264,34 @@ def _reasons(rows: list[Row]) -> str:
     """Return the three most frequent outcomes with their shares, as text."""
     counted = Counter(row.outcome for row in rows)
     return ", ".join(f"{name} {percent(count / max(1, len(rows)))}" for name, count in counted.most_common(3))
+
+
+def _cut_answers(history: History) -> Iterator[Finding]:
+    """Yield a finding on wrong completions that are the beginning of their reference: something ends them too soon."""
+    wrong = [row for row in history.graded if row.mark is not None and row.mark <= 0 and isinstance(row.reference, str)]
+    begun = [
+        row
+        for row in wrong
+        if (said := row.answer_text.strip()) and said != (gold := str(row.reference).strip()) and gold.startswith(said)
+    ]
+    if len(begun) < 16 or len(begun) < 0.3 * len(wrong):
+        return
+    limit = sum(row.truncated for row in begun) > len(begun) / 2
+    yield Finding(
+        code="answers-cut",
+        level=Level.FAULT,
+        cost=max(0.5, len(begun) / len(history.graded)),
+        title=f"{percent(len(begun) / len(wrong))} of the wrong completions are the beginning of the right answer: "
+        + ("rollout.max_tokens is too small" if limit else "something ends them too soon"),
+        evidence=(
+            f"such as {begun[0].answer_text.strip()[-40:]!r}, where the reference is {begun[0].reference!r:.60}",
+        ),
+        change="raise rollout.max_tokens."
+        if limit
+        else "check the stop strings and end tokens (prompt.stop), and what an earlier stage taught as the end.",
+        rollouts=places(begun),
+        explains=frozenset({"all-wrong", "truncated", "no-answer", "no-progress", "task-all-wrong"}),
+    )
 
 
 def _truncated(history: History) -> Iterator[Finding]:

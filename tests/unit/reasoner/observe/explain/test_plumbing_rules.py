@@ -295,7 +295,8 @@ def test_references_that_are_not_the_start() -> None:
     risen = {"policy__kl_ref": lambda s: 1e-3 * (s - 1)}
     assert codes(measured(config=config, **risen)) == set()
     assert codes(measured(config=config, policy__kl_ref=lambda s: 2.7)) == {"reference-is-another-model"}
-    assert codes(measured(config=other, policy__kl_ref=lambda s: 2.7)) == set()
+    assert codes(measured(config=other, policy__kl_ref=lambda s: 2.7)) == {"reference-is-another-model"}
+    assert codes(measured(config=other, policy__kl_ref=lambda s: 0.2)) == set()  # chosen, and near
     assert codes(measured(config=config, policy__kl_ref=lambda s: 0.0)) == {"reference-moves"}
     still = {"policy__kl_ref": lambda s: 0.0, "policy__step_kl": lambda s: 0.0}
     assert codes(measured(config=config, **still)) == set()
