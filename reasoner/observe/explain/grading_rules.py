@@ -74,6 +74,7 @@ def _limits(history: History) -> Iterator[Finding]:
         change="read them: a right answer that is slow to grade counts as wrong; raise grading.wall_seconds or the"
         " verifier's own limits.",
         rollouts=places(rows),
+        explains=frozenset({"inconsistent-verdicts", "right-answer-rejected"}),
     )
 
 
@@ -245,7 +246,7 @@ def _equal_rejected(history: History) -> Iterator[Finding]:
         ),
         change="fix the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
         rollouts=places(rejected),
-        explains=frozenset({"all-wrong", "task-all-wrong", "inconsistent-verdicts", "no-progress"}),
+        explains=frozenset({"all-wrong", "task-all-wrong", "no-progress"}),
     )
 
 
@@ -391,6 +392,7 @@ def _inconsistent(history: History) -> Iterator[Finding]:
         else "make the verifier deterministic: no clock, no shared state, no network; run"
         " `reasoner verifiers check NAME`.",
         rollouts=tuple(Place(*row.place) for rows in unequal[:3] for row in rows[:2]),
+        explains=frozenset({"right-answer-rejected", "wrong-answer-accepted", "empty-answer-accepted", "held-out-gap"}),
     )
 
 
