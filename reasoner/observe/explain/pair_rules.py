@@ -72,8 +72,8 @@ def _a_coin(history: History) -> Iterator[Finding]:
         evidence=(f"held-out accuracy {value:.1%} [{low:.1%}, {high:.1%}] after step {measured[-1].step}",),
         change="check the columns and labels of the pairs (preferences.columns, preferences.labels)."
         if wrong
-        else "read some pairs: are their labels right? Else more pairs or more steps; a larger preferences.held_out_share"
-        " narrows the interval.",
+        else "read some pairs: are their labels right? Else more pairs or more steps; a larger"
+        " preferences.held_out_share narrows the interval.",
     )
 
 
