@@ -392,7 +392,7 @@ def _inconsistent(history: History) -> Iterator[Finding]:
         else "make the verifier deterministic: no clock, no shared state, no network; run"
         " `reasoner verifiers check NAME`.",
         rollouts=tuple(Place(*row.place) for rows in unequal[:3] for row in rows[:2]),
-        explains=frozenset({"right-answer-rejected", "wrong-answer-accepted", "empty-answer-accepted", "held-out-gap"}),
+        explains=frozenset({"right-answer-rejected", "empty-answer-accepted"}),
     )
 
 
