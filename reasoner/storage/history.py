@@ -129,6 +129,11 @@ class Row:
         return (last["end"] - last["start"] if last else self.tokens) == turn_tokens
 
     @property
+    def policy_logprobs(self) -> Floats:
+        """Log-probabilities of the engine for the policy's own tokens, without those of an environment."""
+        return self.logprobs if self.mask is None else self.logprobs[self.mask]
+
+    @property
     def token_versions(self) -> NDArray[np.int64]:
         """[T] version of the weights that sampled each token."""
         found = np.full(len(self.logprobs), self.policy_version, dtype=np.int64)

@@ -86,7 +86,7 @@ def _otherwise(history: History) -> Iterator[Finding]:
 
 def _surprisal(rows: Sequence[Row]) -> float:
     """Return the mean of minus the log-probabilities of the policy's tokens, in nats; -1 for fewer than 200 tokens."""
-    parts = [-row.logprobs[slice(None) if row.mask is None else row.mask] for row in rows if len(row.logprobs)]
+    parts = [-row.policy_logprobs for row in rows]
     whole = np.concatenate(parts) if parts else np.zeros(0)
     return float(whole.mean()) if len(whole) >= 200 else -1.0
 

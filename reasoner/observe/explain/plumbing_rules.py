@@ -69,7 +69,7 @@ def _untrained(history: History) -> Iterator[Finding]:
     shares: list[float] = []
     for step, tokens in trained.items():
         rows = [row for row in history.by_step.get(step, []) if row.trainer is not None and row.dropped is None]
-        there = sum(len(row.logprobs) if row.mask is None else int(row.mask.sum()) for row in rows)
+        there = sum(len(row.policy_logprobs) for row in rows)
         if there:
             shares.append(tokens / there)
     if len(shares) < 3 or float(np.median(shares)) > 0.9:
@@ -173,7 +173,7 @@ def _colder(history: History) -> str:
     """Describe samples that are less surprising than their reported distribution, so that they are alike; or ""."""
     entropy = history.series("policy/entropy")
     used = [row for row in history.rows if row.trainer is not None]
-    surprisal = [-row.logprobs[slice(None) if row.mask is None else row.mask] for row in used if len(row.logprobs)]
+    surprisal = [-row.policy_logprobs for row in used]
     mean = float(np.concatenate(surprisal).mean()) if surprisal else np.inf
     if not len(entropy) or mean > 0.6 * float(entropy.mean()):
         return ""

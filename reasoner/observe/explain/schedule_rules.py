@@ -69,12 +69,11 @@ def _rate(history: History) -> Iterator[Finding]:
     """A learning rate that is 0 in a part of the run, or that warms up for most of it."""
     optim, steps = history.config.optim, history.config.steps
     rates = history.series("optim/lr")
-    idle = float((rates < IDLE_RATE * optim.lr).mean()) if len(rates) else 0.0
+    still = rates < IDLE_RATE * optim.lr
+    idle = float(still.mean()) if len(rates) else 0.0
     warming = min(optim.warmup_steps, steps) / steps
     if len(rates) >= 5 and idle > 0.2:
-        zero = [
-            step for step, rate in zip(history.steps_of("optim/lr"), rates, strict=True) if rate < IDLE_RATE * optim.lr
-        ]
+        zero = [step for step, none in zip(history.steps_of("optim/lr"), still, strict=True) if none]
         yield Finding(
             code="learning-rate-zero",
             level=Level.FAULT,
@@ -105,33 +104,17 @@ def _reference(history: History) -> Iterator[Finding]:
         return
     optim, algorithm = history.config.optim, history.config.algorithm
     moved = float(history.series("policy/step_kl").clip(min=0).sum())
-    one_update = optim.updates_per_step * optim.inner_epochs == 1
-    if (
-        steps[0] == history.steps[0]
-        and steps[0] <= 1
-        and algorithm.reference is None
-        and one_update
-        and kl[0] > START_KL
-    ):
+    at_start = steps[0] <= 1 and optim.updates_per_step * optim.inner_epochs == 1
+    named = algorithm.reference
+    if at_start and kl[0] > (START_KL if named is None else FAR_KL):
         yield Finding(
             code="reference-is-another-model",
-            level=Level.FAULT,
-            cost=0.8,
-            title=f"The reference of the KL is not the start model: they differ by {kl[0]:.2g} nats a token before the"
-            " first update",
+            level=Level.FAULT if named is None else Level.WARNING,
+            cost=0.8 if named is None else 0.7,
+            title=f"The reference of the KL{f' ({named})' if named else ''} is not the start model: they differ by"
+            f" {kl[0]:.2g} nats a token before the first update",
             evidence=("the policy is pulled towards another model from the first step on",),
             change="load the reference from the model that the policy starts from (leave algorithm.reference out).",
-            explains=PULLED,
-        )
-    elif steps[0] <= 1 and algorithm.reference is not None and one_update and kl[0] > FAR_KL:
-        yield Finding(
-            code="reference-is-another-model",
-            level=Level.WARNING,
-            cost=0.7,
-            title=f"The reference of the KL ({algorithm.reference}) is far from the start model: {kl[0]:.2g} nats a"
-            " token before the first update",
-            evidence=("the policy is pulled towards that model from the first step on",),
-            change="leave algorithm.reference out, so that the KL is to the model that the policy starts from.",
             explains=PULLED,
         )
     elif len(kl) >= 5 and abs(kl).max() < 1e-7 and moved > MOVED:
