@@ -44,7 +44,7 @@ def test_sixteen_megabytes_of_anything_cost_little(made: str) -> None:
     done = subprocess.run([sys.executable, "-c", READ.format(made=made)], capture_output=True, text=True, check=True)
     megabytes, seconds = map(float, done.stdout.split())
     assert megabytes < 64
-    assert seconds < 2.0  # a tenth of that, on a machine that does nothing else
+    assert seconds < 10  # a fiftieth of that, on a machine that does nothing else
 
 
 @pytest.mark.parametrize(
