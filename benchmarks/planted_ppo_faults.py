@@ -62,17 +62,17 @@ RUNS = (
 )
 
 
-def stage(root: Path, change: Mapping[str, object]) -> dict[str, object]:
+def stage(root: Path, change: Mapping[str, object], *, seed: int = 0) -> dict[str, object]:
     """Return the last stage of ppo_tiny, applied to the output of the stages before it, with a change."""
-    overrides = [f"output={root / 'base'}", *(f"ppo.{key}={json.dumps(value)}" for key, value in change.items())]
-    run = load_config("ppo_tiny", overrides)
+    changes = [f"ppo.{key}={json.dumps(value)}" for key, value in change.items()]
+    run = load_config("ppo_tiny", [f"output={root / 'base'}", f"seed={seed}", *changes])
     last = with_references(run, len(run.stages) - 1).stages[-1].model_dump(mode="json")
     return {**last, "model": {**last["model"], "path": str(run.stage_folder(0) / "final")}}
 
 
-def prepare(root: Path) -> None:
+def prepare(root: Path, *, seed: int = 0) -> None:
     """Train the stages before the last one, once."""
-    run = load_config("ppo_tiny", [f"output={root / 'base'}"])
+    run = load_config("ppo_tiny", [f"output={root / 'base'}", f"seed={seed}"])
     before = run.model_copy(update={"stages": run.stages[:-1], "starts_fresh": run.starts_fresh[:-1]})
     run_pipeline(before, resume=True)
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
+
 from reasoner.algorithm.advantage import Estimator, get_estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.kl_control import KLControl
@@ -24,6 +26,7 @@ from reasoner.monitoring.hacking_monitor import HackingMonitor
 from reasoner.monitoring.metrics import advantage_metrics, update_metrics
 from reasoner.monitoring.no_signal import SilentSteps
 from reasoner.monitoring.staleness import staleness_metrics
+from reasoner.policy.policy import Policy
 from reasoner.policy.step_probe import StepProbe
 from reasoner.policy.step_update import StepUpdate
 from reasoner.policy.value import value_metrics
@@ -82,7 +85,8 @@ def learn(
         if updated := update.finish():
             probe.gather(updated.batch)
             metrics = update_metrics(updated) | probe.metrics(policy) | value_metrics(updated.batch)
-            metrics |= advantage_metrics(updated.batch) | kl.update(updated.batch, step=step)
+            scored = with_reference(updated.batch, policy, rows=config.watched_kl_rows)
+            metrics |= advantage_metrics(updated.batch) | kl.update(scored, step=step)
     record.updates(updated, probe)
     if ahead := session.producer.ahead:
         metrics |= staleness_metrics(record.kept, probe, version=version) if updated else {}
@@ -94,6 +98,18 @@ def learn(
         if updated:
             metrics["gap/probe"] = session.sync()
     return metrics
+
+
+def with_reference(batch: Batch, policy: Policy, *, rows: int) -> Batch:
+    """Return a sample of a batch's trained rows, with the reference's log-probabilities, evenly spaced over the batch.
+
+    The batch itself if `rows` is 0, or if nothing of it is trained on.
+    """
+    trained = torch.unique(batch.row_N[batch.loss_mask_N]).tolist()
+    if not rows or not trained:
+        return batch
+    sample = trained[:: max(1, len(trained) // rows)][:rows]
+    return policy.annotate(batch.select(sample), needs=frozenset({"ref_logprobs"}))
 
 
 def end_over_budget(session: Session) -> None:

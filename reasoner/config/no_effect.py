@@ -149,7 +149,7 @@ def _updates(stage: StageConfig) -> Iterator[str]:
             f"algorithm.loss_options.{shut[0]}=0: after the first update of a step every token that moved in that"
             " direction is clipped and has no gradient; set it to 0.2 (gspo: 0.0003)"
         )
-    if algorithm.reference is not None and not algorithm.needs_reference:
+    if algorithm.reference is not None and not stage.needs_reference:
         yield (
             f"algorithm.reference={algorithm.reference} is never used: no KL is measured; set algorithm.kl_coef above"
             " 0 or algorithm.kl_budget"

@@ -137,6 +137,24 @@ class VerifierSection(Section):
     name: str
     options: Options = Field(default_factory=dict[str, JsonValue])
 
+    @property
+    def learned(self) -> bool:
+        """True if a model gives the score: a reward model, a judge or a rubric, also as a part of another verifier."""
+        return self.name in LEARNED or _names_one(self.options, LEARNED)
+
+
+LEARNED = frozenset({"reward-model", "judge", "rubric"})
+"""Verifiers whose score is a model's: training finds what the model likes, which need not be what it should measure."""
+
+
+def _names_one(value: JsonValue | Options, names: frozenset[str]) -> bool:
+    """Return True if one of the names is the verifier of a part anywhere in a verifier's options."""
+    if isinstance(value, list):
+        return any(_names_one(one, names) for one in value)
+    if not isinstance(value, dict):
+        return False
+    return any((key == "verifier" and one in names) or _names_one(one, names) for key, one in value.items())
+
 
 BadRows = Literal["drop", "drop_most", "stop"]
 """Treatment of unusable rows. drop: they are left out, named and counted, and the run stops if they are more than half;
@@ -560,6 +578,9 @@ class WatchSection(Section):
     training), another reward model, or a rubric."""
     rows: int = Field(default=64, ge=1)
     """Number of rollouts per step that the scorer grades."""
+    kl_rows: int = Field(default=32, ge=0)
+    """Number of rows per step on which the KL to the reference is measured (`kl/ref`) if the reward is learned and
+    neither `kl_coef` nor `kl_budget` measures it on all. Without LoRA this loads the reference. 0: not measured."""
 
 
 class PairsSection(Section):

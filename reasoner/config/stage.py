@@ -138,6 +138,18 @@ class StageConfig(Section):
         return bool(self.task and self.eval.problems and METHODS[self.method].policy != "reward")
 
     @property
+    def watched_kl_rows(self) -> int:
+        """Rows per step on which the KL to the reference is measured though nothing uses it; 0: none."""
+        learned = self.reward is not None and self.reward.learned
+        return self.watch.kl_rows if learned and not self.algorithm.needs_reference else 0
+
+    @property
+    def needs_reference(self) -> bool:
+        """True if the policy's reference is loaded, to penalise, bound or watch the KL to it."""
+        rewarded = METHODS[self.method].learns_from == "rewards"
+        return rewarded and (self.algorithm.needs_reference or self.watched_kl_rows > 0)
+
+    @property
     def samples_to_learn(self) -> bool:
         """True if training problems are sampled; False if only evaluation problems are, or none."""
         method = METHODS[self.method]

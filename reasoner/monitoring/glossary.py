@@ -226,7 +226,7 @@ GLOSSARY: Mapping[str, Entry] = {
     "value/grad_norm_max": Entry("gradient norm of the value's own parameters, before clipping", "steady"),
     "kl/ref": Entry(
         "log policy - log reference summed over a completion, mean over the step (k1), nats per completion; with"
-        " kl_coef or kl_budget",
+        " kl_coef or kl_budget, else on watch.kl_rows rows if the reward is learned",
         "grows while the reward does; above 10 the policy is far from the data that the reward model was trained on",
     ),
     "kl/coef, kl/penalty": Entry(

@@ -215,7 +215,7 @@ class Policy:
         self._update = 0
         """Index of the next optimizer step in the schedule."""
         self._reference: TokenScorer | None = None
-        if config.algorithm.needs_reference and (self.adapter is None or config.algorithm.reference):
+        if config.needs_reference and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
         self._may_unpad = self._can_unpad()
         if checkpoint is not None and not math.isfinite(size := self._largest_weight()):

@@ -178,7 +178,7 @@ def estimate(
         return None
     width = 2 if on_gpu and stage.model.dtype != "float32" else 4
     lora, method = stage.model.lora, METHODS[stage.method]
-    trains, rewarded = method.learns_from is not None, method.learns_from == "rewards"
+    trains = method.learns_from is not None
     trained = shape.parameters if lora is None else lora.rank * shape.linear
     base = width * shape.parameters - (width - NF4_BYTES) * shape.matrices * (stage.model.quantization is not None)
     moments = 0.0 if stage.optim.name == "adamw_offload" and on_gpu else MOMENTS[stage.optim.name]
@@ -189,7 +189,7 @@ def estimate(
     }
     if lora is None and width == 2:
         parts["weights in 16 bits"] = width * shape.parameters
-    if rewarded and stage.algorithm.needs_reference and lora is None:
+    if stage.needs_reference and lora is None:
         parts["reference model"] = width * shape.parameters
     if has_value_model(stage):
         parts["value model"] = (4 + 4 + moments) * trained

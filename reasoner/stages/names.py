@@ -130,7 +130,7 @@ def _check_models(stage: StageConfig, coming: Path | None) -> None:
     valued = rewarded and "values" in traits_of(stage.algorithm.advantage).needs
     named = {
         "model.path": section.path,
-        "algorithm.reference": stage.algorithm.reference if stage.algorithm.needs_reference else None,
+        "algorithm.reference": stage.algorithm.reference if stage.needs_reference else None,
         "value.init": stage.value.init if valued and stage.value.trunk == "separate" else None,
     }
     for setting, path in named.items():

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reasoner.config.methods import METHODS
+from reasoner.config.sections import LEARNED
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.policy_rules import progress
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import EvalRecord, History
-
-BATCHED = frozenset({"reward-model", "judge", "rubric"})
-"""Verifiers whose rows wait for a whole batch, graded by a model in this process or elsewhere."""
 
 
 def machine_rules(history: History) -> Iterator[Finding]:
@@ -45,7 +43,7 @@ def _grading_wait(history: History) -> Iterator[Finding]:
     if share < 0.1 or wait.mean() < 0.5:
         return
     slow = sorted(history.rows, key=lambda row: -row.seconds)[:3]
-    in_process = all(row.verifier in BATCHED for row in slow)
+    in_process = all(row.verifier in LEARNED for row in slow)
     yield Finding(
         code="grading-slow",
         level=Level.NOTE if in_process else Level.WARNING,

@@ -78,7 +78,9 @@ def _kl_control(history: History) -> Iterator[Finding]:
     length = change(history.series("completion/length_mean"))
     far = FAR_NATS if length is None else min(FAR_NATS, FAR_NATS_TOKEN * length.last)
     learned = history.config.reward is not None
-    if learned and moved.last > far and moved.z > CERTAIN and penalty < 0.1 * gain:
+    held_out = change(history.series("watch/held_out"))
+    rises = held_out is not None and held_out.z > CERTAIN  # what the reward should measure still gains from it
+    if learned and not rises and moved.last > far and moved.z > CERTAIN and penalty < 0.1 * gain:
         yield Finding(
             code="kl-coef-too-small",
             level=Level.WARNING,

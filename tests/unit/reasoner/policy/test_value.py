@@ -22,6 +22,7 @@ from reasoner.config.stage import StageConfig
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
 from reasoner.policy.value import ActorCritic, value_metrics
+from reasoner.train import with_reference
 from tests.unit.reasoner.policy.test_policy import in_double, make_batch
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
@@ -262,3 +263,35 @@ def test_a_leash_with_nothing_to_hold_is_refused() -> None:
         stage(algorithm={"kl_target": 5.0})
     with pytest.raises(ConfigError, match=r"set by algorithm\.kl_coef with kl_in: reward"):
         stage(algorithm={"advantage_options": {"kl_coef": 0.1}})
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_the_kl_of_an_unpenalised_policy_is_measured_on_some_rows_if_the_reward_is_learned(form: str) -> None:
+    """At the start it is 0 on exactly the sampled rows; nothing else of the batch is scored with the reference."""
+    parts = {"parts": [{"verifier": "reward-model", "options": {"model": "rm"}}, {"verifier": "math"}]}
+    policy = policy_of(form, reward={"name": "weighted", "options": parts}, watch={"kl_rows": 2})
+    assert policy.config.watched_kl_rows == 2
+    assert "ref_logprobs" not in loss_needs(policy.config)
+    batch = replace(make_batch(policy.config), old_logprobs_N=None, ref_logprobs_N=None)
+    batch = policy.annotate(batch, frozenset({"old_logprobs"}))
+    sample = with_reference(batch, policy, rows=2)
+    assert len(sample) == 2 < len(batch)
+    assert sample.ref_logprobs_N is not None
+    assert float((sample.ref_logprobs_N - sample.old_logprobs_N).abs().max()) < 1e-5
+    control = KLControl(policy.config.algorithm, KLState())
+    assert control.update(sample, step=1)["kl/ref"] == pytest.approx(0.0, abs=1e-4)
+    nothing = replace(batch, loss_mask_N=torch.zeros_like(batch.loss_mask_N))
+    assert control.update(with_reference(nothing, policy, rows=2), step=1) == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reward": {"name": "math"}},
+        {"reward": None},
+        {"reward": {"name": "reward-model"}, "watch": {"kl_rows": 0}},
+        {"reward": {"name": "reward-model"}, "algorithm": {"kl_coef": 0.1}},
+    ],
+)
+def test_no_rows_are_taken_where_nothing_is_learned_or_all_rows_are_measured(changed: dict[str, object]) -> None:
+    assert stage(**changed).watched_kl_rows == 0

@@ -26,7 +26,7 @@ HEALTHY = {
 """metric -> (first value, drift per step)"""
 PLANTED = {
     "value-diverging": {"value/explained_variance": (-0.4, -0.3), "value/error_squared": (1.0, 2.0)},
-    "kl-coef-too-small": {"kl/ref": (1.0, 2.0), "kl/coef": (1e-4, 0.0)},
+    "kl-coef-too-small": {"kl/ref": (1.0, 2.0), "kl/coef": (1e-4, 0.0), "watch/held_out": (0.4, 0.0)},
     "kl-coef-too-large": {"kl/ref": (0.02, 0.0), "kl/coef": (9.0, 0.0), "reward/mean": (0.0, 0.0)},
     "rewards-collapsed": {"reward/mean": (1.0, -0.2), "reward/std": (1.0, -0.045), "watch/held_out": (0.4, -0.02)},
     "reward-disagrees": {"watch/agreement": (0.5, -0.04), "watch/held_out": (0.4, 0.0)},
@@ -72,6 +72,8 @@ def test_a_value_model_that_blew_up_at_once_and_is_dead_since_is_named() -> None
 def test_a_healthy_run_has_none_of_them() -> None:
     assert list(ppo_rules(history_of({}))) == []
     assert list(ppo_rules(history_of({}, evals=[0.4, 0.5]))) == []
+    far = {"kl/ref": (1.0, 2.0), "kl/coef": (0.0, 0.0)}  # while what the reward should measure still rises
+    assert list(ppo_rules(history_of(far))) == []
 
 
 def test_hacking_shows_in_evaluations_alone_as_well() -> None:
