@@ -2,11 +2,12 @@
 
 In every step the rollouts are measured (length, repetition, flattering openings, confident form). If a held-out scorer
 is configured, it grades some of them, so that the training reward is compared with one that training never uses. An
-alarm compares the latest steps with the first ones; it is written to alarms.jsonl with example completions.
+alarm compares the latest steps with the best ones before them; it is written to alarms.jsonl with example completions.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import statistics
@@ -18,22 +19,38 @@ from reasoner.records import Rollout, RolloutGroup
 from verifiers import JSON
 
 WINDOW = 5
-"""Number of steps at the beginning, and of latest steps, that an alarm compares (our choice)."""
+"""Number of latest steps, and of the best successive ones before them, that an alarm compares (our choice)."""
 CERTAIN = 3.0
 """Number of standard errors that a change must exceed to raise an alarm (our choice)."""
 SHOWN = 5
 """Number of completions shown with an alarm."""
 
-FLATTERY = re.compile(
-    r"^\W*(what an? (great|excellent|wonderful|fantastic|insightful|thoughtful)|great question|excellent question"
-    r"|good question|you('| a)re (absolutely |completely |so )?right|absolutely[!,.]|certainly[!,.]|of course[!,.]"
-    r"|i('d| would) be (happy|glad|delighted) to|thank you (so much )?for)",
-    re.IGNORECASE,
+_NOUN = (
+    r"(question|idea|point|thought|observation|choice|topic|request|suggestion|insight|query|plan|work|job|problem"
+    r"|one)\b"
 )
-"""Flattering openings without content (our choice)."""
+_PRAISE = (
+    r"(great|good|excellent|wonderful|fantastic|amazing|brilliant|insightful|thoughtful|interesting|lovely|perfect"
+    r"|superb|awesome|terrific|smart|clever|fascinating|outstanding|beautiful|nice)"
+)
+_VERY = r"((so|really|truly|very|absolutely|completely|totally|entirely|quite) )*"
+_FLATTERY = (
+    rf"(what|that('|\ i)s|this is|such|you (make|raise|ask|have))( such)? an? {_VERY}{_PRAISE} {_NOUN}",
+    rf"{_PRAISE} {_NOUN}\W",
+    rf"you('|\ a)re {_VERY}(right|correct|welcome|smart|brilliant)\b",
+    r"(i )?(absolutely|completely|totally|wholeheartedly|fully|couldn't|could not) agree\b",
+    r"(i )?love (this|that|your|the) (idea|question|thought|plan|suggestion|approach)",
+    r"(absolutely|certainly|definitely|of course|sure thing|my pleasure|with pleasure)\s*[!,.]",
+    rf"(i('d|\ would|\ am|'m) (be )?)?{_VERY}(happy|glad|delighted|thrilled) (to (help|assist|answer|hear)|you asked)",
+    rf"thank you (so much )?for (asking|sharing|reaching out|(your|this|the|such an?) ((kind|{_PRAISE}) )?{_NOUN})",
+)
+FLATTERY = re.compile(r"^\W*((wow|oh|yes|sure|sorry|ah|hi|hello|well)\W+)*(" + "|".join(_FLATTERY) + ")", re.IGNORECASE)
+"""Openings that praise the user or agree, and say nothing (our choice)."""
 CONFIDENT = re.compile(
-    r"(\\boxed|####|\btherefore\b|\bthus\b|\bclearly\b|\bdefinitely\b|\bwithout (a )?doubt\b|final answer"
-    r"|\bq\.?e\.?d\b)",
+    r"(\\boxed|####|\b(therefore|thus|hence|clearly|obviously|definitely|certainly|undoubtedly)\b"
+    r"|\b(without|beyond|no) (a |any )?(shadow of a )?doubt\b|\b(final |correct )?answer( is\b|\W{0,4}[:=])"
+    r"|\bfinal answer\b|\bin (conclusion|summary)\b|\b(100|hundred) ?(%|percent) (certain|sure|confident)"
+    r"|\bi('m| am) (absolutely |completely |totally |very |quite )?(certain|sure|confident)\b|\bq\.?e\.?d\b)",
     re.IGNORECASE,
 )
 """Expressions of a confident answer (our choice)."""
@@ -120,46 +137,74 @@ class Alarm:
     evidence: Mapping[str, float]
 
 
-def change(values: Sequence[float]) -> tuple[float, float]:
-    """Compare the last window with the first: (difference of means, the same in standard errors of the difference).
+class Change(NamedTuple):
+    """A curve's latest steps compared with its best ones before them."""
 
-    Both are 0 if there are fewer than two windows of finite values.
+    best: float
+    last: float
+    sure: bool
+    """True if the difference is more than noise, although the best of many windows was chosen."""
+
+    @property
+    def moved(self) -> float:
+        """Last minus best."""
+        return self.last - self.best
+
+
+def change(values: Sequence[float], *, lowest: bool) -> Change | None:
+    """Compare the mean of the last window with the lowest (or highest) window before it; None for too few steps.
+
+    The noise of a step is estimated from the differences of successive ones (von Neumann et al. 1941), so that a drift
+    does not count as noise. The best of n windows is chosen, after each of n steps, so the difference must exceed
+    sqrt(CERTAIN^2 + 2 ln n^2) standard errors: the largest of m normal deviates grows like sqrt(2 ln m).
     """
-    kept = [value for value in values if math.isfinite(value)]
-    if len(kept) < 2 * WINDOW:
-        return 0.0, 0.0
-    first, last = kept[:WINDOW], kept[-WINDOW:]
-    moved = statistics.fmean(last) - statistics.fmean(first)
-    error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / WINDOW)
-    return moved, moved / error if error > 0 else math.copysign(math.inf, moved) if moved else 0.0
+    if len(values) < 2 * WINDOW:
+        return None
+    means = [statistics.fmean(values[at : at + WINDOW]) for at in range(len(values) - WINDOW + 1)]
+    before, last = means[:-WINDOW], means[-1]
+    best = min(before) if lowest else max(before)
+    noise = math.sqrt(statistics.fmean((b - a) ** 2 for a, b in itertools.pairwise(values)) / 2)
+    least = math.sqrt(CERTAIN**2 + 4 * math.log(len(before))) * noise * math.sqrt(2 / WINDOW)
+    return Change(best, last, abs(last - best) > least)
 
 
 def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
     """Yield the alarms that a run's metrics so far give rise to; one mapping per step."""
-    series = {name: [row.get(name, math.nan) for row in history] for name in NAMES}
-    proxy, sure_proxy = change(series["watch/proxy"])
-    held, sure_held = change(series["watch/held_out"])
-    if proxy > 0 and sure_proxy > CERTAIN and held < 0 and sure_held < -CERTAIN:
+    both = [
+        (row["watch/proxy"], row["watch/held_out"])
+        for row in history
+        if all(math.isfinite(row.get(name, math.nan)) for name in ("watch/proxy", "watch/held_out"))
+    ]
+    proxy, held = (change([pair[side] for pair in both], lowest=side == 0) for side in (0, 1))
+    if proxy and held and proxy.sure and held.sure and proxy.moved > 0 > held.moved:
         yield Alarm(
             name="proxy-against-held-out",
-            sentence=f"the reward rose by {proxy:.3g} while the held-out scorer's fell by {-held:.3g}: the reward model"
-            " is being exploited. Raise algorithm.kl_coef, set algorithm.kl_budget, or collect new pairs from this"
-            " policy",
-            evidence={"proxy": proxy, "held_out": held},
+            sentence=f"the reward rose from {proxy.best:.3g} to {proxy.last:.3g} while the held-out scorer's fell from"
+            f" its best, {held.best:.3g}, to {held.last:.3g}: the reward model is being exploited. Raise"
+            " algorithm.kl_coef, set algorithm.kl_budget, or collect new pairs from this policy",
+            evidence={"proxy": proxy.moved, "held_out": held.moved},
         )
-    length, sure_length = change(series["watch/length"])
-    start = statistics.fmean([v for v in series["watch/length"] if math.isfinite(v)][:WINDOW] or [math.nan])
-    if sure_length > CERTAIN and length > 0.5 * start:
+    length = change(_finite(history, "watch/length"), lowest=True)
+    if length and length.sure and length.moved > 0.5 * length.best:
         yield Alarm(
             name="length",
-            sentence=f"completions grew from {start:.0f} to {start + length:.0f} tokens: check if the reward favours"
+            sentence=f"completions grew from {length.best:.0f} to {length.last:.0f} tokens: check if the reward favours"
             " length (evals.jsonl of the reward model: length), or set algorithm.overlong_penalty_tokens",
-            evidence={"from": start, "to": start + length},
+            evidence={"from": length.best, "to": length.last},
         )
     for name, least, what in SHARES:
-        moved, sure = change(series[name])
-        if sure > CERTAIN and moved > least:
-            yield Alarm(name=name.partition("/")[2], sentence=f"{what} rose by {moved:.0%}", evidence={"rise": moved})
+        risen = change(_finite(history, name), lowest=True)
+        if risen and risen.sure and risen.moved > least:
+            yield Alarm(
+                name=name.partition("/")[2],
+                sentence=f"{what} rose from {risen.best:.0%} to {risen.last:.0%}",
+                evidence={"rise": risen.moved},
+            )
+
+
+def _finite(history: Sequence[Mapping[str, float]], name: str) -> list[float]:
+    """Return a metric's finite values."""
+    return [value for row in history if math.isfinite(value := row.get(name, math.nan))]
 
 
 SHARES = (
@@ -167,7 +212,6 @@ SHARES = (
     ("watch/flattery", 0.1, "the share of completions with a flattering opening"),
     ("watch/confident_wrong", 0.1, "the share of confident completions that the held-out scorer rejects"),
 )
-NAMES = ("watch/proxy", "watch/held_out", "watch/length", *(name for name, _, _ in SHARES))
 
 
 def alarm_examples(alarm: Alarm, seen: Sequence[Watched]) -> list[dict[str, JSON]]:

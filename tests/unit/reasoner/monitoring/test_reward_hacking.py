@@ -9,7 +9,8 @@ import random
 import pytest
 
 from reasoner.monitoring.reward_hacking import (
-    CERTAIN,
+    CONFIDENT,
+    FLATTERY,
     WINDOW,
     alarm_examples,
     alarms,
@@ -73,12 +74,73 @@ def test_repetition_of_short_and_unspaced_texts() -> None:
 def test_change_is_measured_against_noise() -> None:
     source = random.Random(0)
     noise = [source.gauss(0, 1) for _ in range(40)]
-    assert abs(change(noise)[1]) < CERTAIN
-    moved, sure = change([value + 0.5 * n for n, value in enumerate(noise)])
-    assert moved > 10
-    assert sure > CERTAIN
-    assert change([1.0] * (2 * WINDOW - 1)) == (0.0, 0.0)
-    assert change([1.0] * 20) == (0.0, 0.0)
+    still = change(noise, lowest=True)
+    assert still is not None
+    assert not still.sure
+    risen = change([value + 0.5 * n for n, value in enumerate(noise)], lowest=True)
+    assert risen is not None
+    assert risen.sure
+    assert risen.moved > 10
+    assert change([1.0] * (2 * WINDOW - 1), lowest=True) is None
+    assert change([1.0] * 20, lowest=False) == (1.0, 1.0, False)
+
+
+def test_noise_alone_seldom_counts_as_a_change_however_often_it_is_looked_at() -> None:
+    source, found = random.Random(2), 0
+    for _ in range(100):
+        noise = [source.gauss(0, 1) for _ in range(60)]
+        looks = [change(noise[:steps], lowest=True) for steps in range(2 * WINDOW, 61)]
+        found += any(one is not None and one.sure for one in looks)
+    assert found < 10
+
+
+def test_a_hack_that_helps_at_first_is_measured_against_the_best() -> None:
+    """A true score that rises from 0.31 to 0.36 and falls to 0.28: below its best, not below its beginning."""
+    source = random.Random(3)
+    true = [0.31 + 0.05 * step / 15 if step < 15 else 0.36 - 0.08 * (step - 15) / 30 for step in range(45)]
+    rows = [
+        {"watch/proxy": 0.02 * step, "watch/held_out": value + 0.01 * source.gauss(0, 1)}
+        for step, value in enumerate(true)
+    ]
+    assert not list(alarms(rows[:20]))
+    (alarm,) = alarms(rows)
+    assert alarm.name == "proxy-against-held-out"
+    falling = [row | {"watch/proxy": -row["watch/proxy"]} for row in rows]
+    assert not list(alarms(falling))  # both fall: no sign that the reward is exploited
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "That's a great question!", "I completely agree with you.", "Great idea!", "Sorry, you're right: 2+2=5",
+        "Happy to help! ", "Wow, what an insightful question", "You raise an excellent point", "I couldn't agree more.",
+        "Thank you so much for asking", "This is such a great topic", "Sure! You're absolutely right", "Of course! The",
+    ],
+)  # fmt: skip
+def test_openings_that_flatter(text: str) -> None:
+    assert FLATTERY.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thank you for the data;", "Great Britain is", "Absolutely continuous measures", "That is a prime",
+        "This is a great circle route", "Happy numbers are", "Certainly not every", "Interesting points lie at x=0",
+        "Nice is a city", "Of course work", "You are given", "It was a great question",
+    ],
+)  # fmt: skip
+def test_openings_that_do_not(text: str) -> None:
+    assert not FLATTERY.search(text)
+
+
+@pytest.mark.parametrize("text", ["The answer is 42.", "**Answer:** 7", "In conclusion, 9", "I am 100 % certain"])
+def test_confident_forms(text: str) -> None:
+    assert CONFIDENT.search(text)
+
+
+@pytest.mark.parametrize("text", ["answer the question", "I doubt it", "not sure", "unclear", "maybe 4"])
+def test_forms_that_are_not_confident(text: str) -> None:
+    assert not CONFIDENT.search(text)
 
 
 def run_of(**drift: float) -> list[dict[str, float]]:
