@@ -7,7 +7,6 @@ alarm compares the latest steps with the best ones before them; it is written to
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import statistics
@@ -17,11 +16,8 @@ from typing import NamedTuple
 
 from reasoner.records import Rollout, RolloutGroup
 from verifiers import JSON
+from verifiers.stats import from_best
 
-WINDOW = 5
-"""Number of latest steps, and of the best successive ones before them, that an alarm compares (our choice)."""
-CERTAIN = 3.0
-"""Number of standard errors that a change must exceed to raise an alarm (our choice)."""
 SHOWN = 5
 """Number of completions shown with an alarm."""
 
@@ -137,37 +133,6 @@ class Alarm:
     evidence: Mapping[str, float]
 
 
-class Change(NamedTuple):
-    """A curve's latest steps compared with its best ones before them."""
-
-    best: float
-    last: float
-    sure: bool
-    """True if the difference is more than noise, although the best of many windows was chosen."""
-
-    @property
-    def moved(self) -> float:
-        """Last minus best."""
-        return self.last - self.best
-
-
-def change(values: Sequence[float], *, lowest: bool) -> Change | None:
-    """Compare the mean of the last window with the lowest (or highest) window before it; None for too few steps.
-
-    The noise of a step is estimated from the differences of successive ones (von Neumann et al. 1941), so that a drift
-    does not count as noise. The best of n windows is chosen, after each of n steps, so the difference must exceed
-    sqrt(CERTAIN^2 + 2 ln n^2) standard errors: the largest of m normal deviates grows like sqrt(2 ln m).
-    """
-    if len(values) < 2 * WINDOW:
-        return None
-    means = [statistics.fmean(values[at : at + WINDOW]) for at in range(len(values) - WINDOW + 1)]
-    before, last = means[:-WINDOW], means[-1]
-    best = min(before) if lowest else max(before)
-    noise = math.sqrt(statistics.fmean((b - a) ** 2 for a, b in itertools.pairwise(values)) / 2)
-    least = math.sqrt(CERTAIN**2 + 4 * math.log(len(before))) * noise * math.sqrt(2 / WINDOW)
-    return Change(best, last, abs(last - best) > least)
-
-
 def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
     """Yield the alarms that a run's metrics so far give rise to; one mapping per step."""
     both = [
@@ -175,7 +140,7 @@ def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
         for row in history
         if all(math.isfinite(row.get(name, math.nan)) for name in ("watch/proxy", "watch/held_out"))
     ]
-    proxy, held = (change([pair[side] for pair in both], lowest=side == 0) for side in (0, 1))
+    proxy, held = (from_best([pair[side] for pair in both], lowest=side == 0) for side in (0, 1))
     if proxy and held and proxy.sure and held.sure and proxy.moved > 0 > held.moved:
         yield Alarm(
             name="proxy-against-held-out",
@@ -184,7 +149,7 @@ def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
             " algorithm.kl_coef, set algorithm.kl_budget, or collect new pairs from this policy",
             evidence={"proxy": proxy.moved, "held_out": held.moved},
         )
-    length = change(_finite(history, "watch/length"), lowest=True)
+    length = from_best(_finite(history, "watch/length"), lowest=True)
     if length and length.sure and length.moved > 0.5 * length.best:
         yield Alarm(
             name="length",
@@ -193,7 +158,7 @@ def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
             evidence={"from": length.best, "to": length.last},
         )
     for name, least, what in SHARES:
-        risen = change(_finite(history, name), lowest=True)
+        risen = from_best(_finite(history, name), lowest=True)
         if risen and risen.sure and risen.moved > least:
             yield Alarm(
                 name=name.partition("/")[2],

@@ -10,6 +10,7 @@ from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.significance import change, percent
 from reasoner.storage.history import History
+from verifiers.stats import from_best
 
 CERTAIN = 3.0
 """Standard errors by which a curve must have moved (our choice)."""
@@ -144,9 +145,9 @@ def _hacked(history: History) -> Iterator[Finding]:
         return
     evidence: list[str] = []
     cost = 0.0
-    held_out = change(history.series("watch/held_out"))
-    if held_out is not None and held_out.z < -CERTAIN:
-        evidence.append(f"the held-out scorer's reward went from {held_out.first:.3g} to {held_out.last:.3g}")
+    held_out = from_best(history.series("watch/held_out").tolist(), lowest=False)
+    if held_out is not None and held_out.sure and held_out.moved < 0:
+        evidence.append(f"the held-out scorer's reward fell from its best, {held_out.best:.3g}, to {held_out.last:.3g}")
         cost = 0.9
     fell = evaluation_fell(history)
     if fell:

@@ -11,10 +11,8 @@ import pytest
 from reasoner.monitoring.reward_hacking import (
     CONFIDENT,
     FLATTERY,
-    WINDOW,
     alarm_examples,
     alarms,
-    change,
     repetition,
     watch_metrics,
     watched,
@@ -22,6 +20,7 @@ from reasoner.monitoring.reward_hacking import (
 from reasoner.records import Completion, FinishReason, Rollout, RolloutGroup, Segment
 from tasks import Problem
 from verifiers import Outcome, Verdict
+from verifiers.stats import WINDOW, from_best
 
 PROBLEM = Problem(id="0", prompt="p", reference="r", verifier="exact", task="t")
 
@@ -74,22 +73,22 @@ def test_repetition_of_short_and_unspaced_texts() -> None:
 def test_change_is_measured_against_noise() -> None:
     source = random.Random(0)
     noise = [source.gauss(0, 1) for _ in range(40)]
-    still = change(noise, lowest=True)
+    still = from_best(noise, lowest=True)
     assert still is not None
     assert not still.sure
-    risen = change([value + 0.5 * n for n, value in enumerate(noise)], lowest=True)
+    risen = from_best([value + 0.5 * n for n, value in enumerate(noise)], lowest=True)
     assert risen is not None
     assert risen.sure
     assert risen.moved > 10
-    assert change([1.0] * (2 * WINDOW - 1), lowest=True) is None
-    assert change([1.0] * 20, lowest=False) == (1.0, 1.0, False)
+    assert from_best([1.0] * (2 * WINDOW - 1), lowest=True) is None
+    assert from_best([1.0] * 20, lowest=False) == (1.0, 1.0, False)
 
 
 def test_noise_alone_seldom_counts_as_a_change_however_often_it_is_looked_at() -> None:
     source, found = random.Random(2), 0
     for _ in range(100):
         noise = [source.gauss(0, 1) for _ in range(60)]
-        looks = [change(noise[:steps], lowest=True) for steps in range(2 * WINDOW, 61)]
+        looks = [from_best(noise[:steps], lowest=True) for steps in range(2 * WINDOW, 61)]
         found += any(one is not None and one.sure for one in looks)
     assert found < 10
 
