@@ -269,11 +269,7 @@ def _reasons(rows: list[Row]) -> str:
 def _cut_answers(history: History) -> Iterator[Finding]:
     """Yield a finding on wrong completions that are the beginning of their reference: something ends them too soon."""
     wrong = [row for row in history.graded if row.mark is not None and row.mark <= 0 and isinstance(row.reference, str)]
-    begun = [
-        row
-        for row in wrong
-        if (said := row.answer_text.strip()) and said != (gold := str(row.reference).strip()) and gold.startswith(said)
-    ]
+    begun = [row for row in wrong if any(_begins(said, str(row.reference).strip()) for said in _last_said(row))]
     if len(begun) < 16 or len(begun) < 0.3 * len(wrong):
         return
     limit = sum(row.truncated for row in begun) > len(begun) / 2
@@ -283,15 +279,23 @@ def _cut_answers(history: History) -> Iterator[Finding]:
         cost=max(0.5, len(begun) / len(history.graded)),
         title=f"{percent(len(begun) / len(wrong))} of the wrong completions are the beginning of the right answer: "
         + ("rollout.max_tokens is too small" if limit else "something ends them too soon"),
-        evidence=(
-            f"such as {begun[0].answer_text.strip()[-40:]!r}, where the reference is {begun[0].reference!r:.60}",
-        ),
+        evidence=(f"such as {_last_said(begun[0])[-1][-40:]!r}, where the reference is {begun[0].reference!r:.60}",),
         change="raise rollout.max_tokens."
         if limit
         else "check the stop strings and end tokens (prompt.stop), and what an earlier stage taught as the end.",
         rollouts=places(begun),
         explains=frozenset({"all-wrong", "truncated", "no-answer", "no-progress", "task-all-wrong"}),
     )
+
+
+def _last_said(row: Row) -> list[str]:
+    """Return the completion, and the answer that was read if the completion ends with it."""
+    text = row.answer_text.strip()
+    return [text, row.answer.strip()] if row.answer and text.endswith(row.answer.strip()) else [text]
+
+
+def _begins(said: str, gold: str) -> bool:
+    return bool(said) and said != gold and gold.startswith(said)
 
 
 def _truncated(history: History) -> Iterator[Finding]:

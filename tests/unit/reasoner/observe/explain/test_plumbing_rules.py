@@ -15,8 +15,8 @@ from reasoner.observe.explain.evaluation_rules import evaluation_rules
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.plumbing_rules import plumbing_rules
 from reasoner.observe.explain.schedule_rules import schedule_rules
-from reasoner.storage.history import History, row_of
-from tests.unit.reasoner.runs import Made, make_history, make_records, rollout, sample_tokens
+from reasoner.storage.history import EvalRecord, History, row_of
+from tests.unit.reasoner.runs import Made, make_history, make_records, rollout, sample_tokens, stage
 
 NEW = (plumbing_rules, evaluation_rules, schedule_rules)
 
@@ -300,3 +300,104 @@ def test_references_that_are_not_the_start() -> None:
     assert codes(measured(config=config, policy__kl_ref=lambda s: 0.0)) == {"reference-moves"}
     still = {"policy__kl_ref": lambda s: 0.0, "policy__step_kl": lambda s: 0.0}
     assert codes(measured(config=config, **still)) == set()
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.25, True), (0.6, True), (0.97, False), (1.0, False)])
+def test_tokens_that_no_mask_leaves_out_and_that_are_not_trained(share: float, said: bool) -> None:
+    made = make_records(steps=20)
+    history = make_history(made)
+    for figures in made.metrics:
+        rows = [row for row in history.by_step[figures["step"]] if row.trainer is not None and row.dropped is None]
+        figures["optim/tokens"] = share * sum(len(row.policy_logprobs) for row in rows)
+    assert ("tokens-not-trained" in codes(make_history(made))) is said
+    assert "tokens-not-trained" not in codes(make_history(made, algorithm={"mask_truncated": True}))
+
+
+def test_advantages_that_are_not_compared_with_their_own_group() -> None:
+    made = make_records(steps=20)
+    whole = {(u["step"], u["group"]): u for u in made.updates if u.get("advantage") is not None}
+    for update in made.updates:  # the baseline is that of the batch
+        if (update["step"], update["group"]) in whole:
+            rewards = [row["reward"] for row in made.rollouts if row["step"] == update["step"]]
+            place = (update["step"], update["group"], update["sample"])
+            own = next(row for row in made.rollouts if (row["step"], row["group"], row["sample"]) == place)
+            update["advantage"] = own["reward"] - float(np.mean(rewards))
+    finding = named(make_history(made), "advantages-not-of-their-group")
+    assert "the group's mean" in finding.evidence[0]
+    # an estimator whose baseline is the batch is not held to it
+    batch = make_history(made, algorithm={"advantage": "reinforce_pp"})
+    assert "advantages-not-of-their-group" not in {one.code for one in findings(batch)}
+    assert "advantages-not-of-their-group" not in {one.code for one in findings(make_history(make_records(steps=20)))}
+
+
+@pytest.mark.parametrize(("finish", "advice"), [("length", "raise rollout.max_tokens"), ("stop", "stop strings")])
+def test_answers_that_are_cut(finish: str, advice: str) -> None:
+    def cut(row: dict, rng: np.random.Generator) -> None:
+        row["reference"] = "1" + row["reference"]
+        graded(row, right=rng.random() < 0.2)
+        if not row["reward"]:
+            graded(row, right=False, answer=row["reference"][:2])
+            row["finish_reason"] = finish
+
+    finding = named(make_history(make_records(change=cut, steps=20)), "answers-cut")
+    assert advice in finding.change
+
+    def other(row: dict, rng: np.random.Generator) -> None:  # as short, but not the beginning of the reference
+        cut(row, rng)
+        if not row["reward"]:
+            graded(row, right=False, answer="9" + row["reference"][1:2])
+
+    assert "answers-cut" not in {one.code for one in findings(make_history(make_records(change=other, steps=20)))}
+
+
+@pytest.mark.parametrize(("temperature", "said"), [(0.2, True), (1.0, False)])
+def test_an_evaluation_that_is_sampled_otherwise(temperature: float, said: bool) -> None:
+    history = make_history(make_records(steps=20))
+    drawn = sample_tokens(np.random.default_rng(5), 64, 12, sampled=lambda logits: _softmax(logits / temperature))
+    history.eval_rows = evaluated()
+    for place, row in enumerate(history.eval_rows):
+        row.token_ids, row.logprobs = drawn.ids[place], drawn.engine[place].astype(np.float32)
+    assert ("evaluation-sampled-otherwise" in codes(history)) is said
+    colder = make_history(make_records(steps=20), eval={"temperature": 0.2})
+    colder.eval_rows = history.eval_rows
+    assert "evaluation-sampled-otherwise" not in codes(colder)
+
+
+@pytest.mark.parametrize(
+    ("values", "level"),
+    [((0.6, 0.2), Level.WARNING), ((0.6, 0.4), Level.NOTE), ((0.6, 0.58), None), ((0.2, 0.6), None)],
+)
+def test_an_evaluation_that_falls_in_a_stage_of_demonstrations(values: tuple[float, ...], level: Level | None) -> None:
+    def history(method: str) -> History:
+        made = History(config=stage(method=method), complete=True)
+        made.evals = [
+            EvalRecord.model_validate({"step": n, "metrics": {"avg@1": [value, value - 0.04, value + 0.04]}})
+            for n, value in enumerate(values)
+        ]
+        return made
+
+    found = {one.code: one.level for one in findings(history("sft"))}
+    assert found.get("evaluation-falls") == level
+    assert "evaluation-falls" not in {one.code for one in findings(history("grpo"))}
+
+
+@pytest.mark.parametrize(("kl", "said"), [(-4.0, True), (-0.2, False), (4.0, False)])
+def test_a_kl_below_zero(kl: float, said: bool) -> None:
+    made = make_records(steps=20)
+    for figures in made.metrics:
+        figures["kl/ref"] = kl * figures["step"] / 20
+    assert ("kl-negative" in codes(make_history(made, algorithm={"kl_coef": 0.1}))) is said
+
+
+def test_copies_of_a_policy_that_samples_colder_than_it_says() -> None:
+    """Samples of a group that are alike: sampled by the largest logit, or (a near miss) by equal seeds."""
+    said = {}
+    for name, sampled in (("colder", lambda logits: _softmax(9 * logits)), ("copies", _softmax)):
+        made = make_records(steps=20, length=3, sampled=sampled, reported=_softmax)
+        for rows in _groups(made):
+            for row in rows:
+                row["token_ids"], row["rollout_logprobs"] = rows[0]["token_ids"], rows[0]["rollout_logprobs"]
+        said[name] = codes(make_history(made))
+    assert "sampling-sharper" in said["colder"]
+    assert "samples-not-independent" in said["copies"]
+    assert "sampling-sharper" not in said["copies"]
