@@ -24,7 +24,7 @@ from reasoner.engine.base import EngineError
 from reasoner.engine.environment import available_cpus
 from reasoner.engine.fetch import Source
 from reasoner.engine.gate import KEY_VARIABLE
-from reasoner.engine.serve import engine_key, server_environment
+from reasoner.engine.serve import STARTER_VARIABLE, engine_key, server_environment
 from verifiers.own_files import open_own
 
 ADAPTER_PREFIX = "reasoner-"
@@ -312,7 +312,8 @@ class OwnServer(Server):
 
     def _start(self) -> None:
         environment = server_environment(self.key) | {
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(available_cpus()))
+            STARTER_VARIABLE: str(os.getpid()),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(available_cpus())),
         }
         if self._device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self._device

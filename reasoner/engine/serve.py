@@ -13,8 +13,11 @@ import ctypes
 import os
 import secrets
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 from reasoner.engine.gate import KEY_VARIABLE
@@ -28,6 +31,10 @@ NEEDED = (
     "--middleware",
     "reasoner.engine.gate.Gate",
 )
+STARTER_VARIABLE = "REASONER_STARTED_BY"
+"""Environment variable with the process whose end also ends the server; default: the parent process."""
+STOP_SECONDS = 10
+"""Time in which a server must end when it is asked to."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -57,16 +64,44 @@ def server_environment(key: str | None = None) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Replace this process by the server. On Linux the server ends when the process that started it ends."""
+def main() -> int:
+    """Run the server until it ends, or until the process that started it ends; return its exit status.
+
+    The server has processes of its own, all in the process group of this one. If it is left behind, or if the server
+    does not end when asked to, the whole group is killed.
+    """
     if not os.environ.get(KEY_VARIABLE, "").strip():
         hint = f"export {KEY_VARIABLE}=$(openssl rand -hex 16), and set the same value at the trainer."
         sys.exit(f"{KEY_VARIABLE} must contain a key that the trainer knows too. {hint}")
+    starter = int(os.environ.get(STARTER_VARIABLE) or os.getppid())
+    if os.getpid() != os.getpgrp():
+        os.setpgid(0, 0)
+    server = subprocess.Popen(server_command(sys.argv[1:]), env=server_environment(), preexec_fn=_end_with_starter)
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: asked.append(received))
+    while server.poll() is None:
+        left = os.getppid() != starter
+        if asked or left:
+            _stop(server, left=left)
+        time.sleep(0.2)
+    return server.returncode
+
+
+def _end_with_starter() -> None:
+    """Let this process be killed when the one that started it ends, on Linux."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    command = server_command(sys.argv[1:])
-    os.execve(command[0], command, server_environment())
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _stop(server: subprocess.Popen[bytes], *, left: bool) -> None:
+    """Ask the server to end; kill the process group, with this process, if it does not in STOP_SECONDS or is left."""
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(STOP_SECONDS)
+    if left or server.poll() is None:
+        os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

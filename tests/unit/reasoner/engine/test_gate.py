@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +94,57 @@ def test_the_key_is_in_the_environment_and_not_on_the_command_line() -> None:
     command = server_command(["--model", "m"])
     assert not any(engine_key() in word for word in command)
     assert NEEDED[-2:] == ("--middleware", f"{Gate.__module__}.{Gate.__qualname__}")
+
+
+SERVER = "import signal, subprocess, sys, time; {ignores} subprocess.Popen(['sleep', '600', {mark!r}]); time.sleep(600)"
+GUARD = "import sys, reasoner.engine.serve as s; s.STOP_SECONDS = 1; s.server_command = lambda given: {command!r}; "
+GUARD += "sys.exit(s.main())"
+TRAINER = "import os, subprocess, sys, time; e = os.environ | dict(REASONER_STARTED_BY=str(os.getpid())); "
+TRAINER += "subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=e, start_new_session=True); time.sleep({seconds})"
+
+
+def running(mark: str) -> list[int]:
+    """Return the processes that have a word in their command line, but for this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (folder / "cmdline").read_text().split("\0") and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+@pytest.mark.parametrize("seconds", [0.0, 600.0], ids=["ends before the server starts", "is killed later"])
+@pytest.mark.parametrize("ignores", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN);"], ids=["", "deaf"])
+def test_a_server_and_its_processes_end_with_the_trainer(seconds: float, ignores: str) -> None:
+    mark = f"600.{os.getpid()}{int(seconds)}{len(ignores)}"  # of the processes of this test
+    command = [sys.executable, "-c", SERVER.format(ignores=ignores, mark=mark)]
+    guard = GUARD.format(command=command)
+    environment = os.environ | {KEY_VARIABLE: "k" * 20}
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER.format(seconds=seconds), guard], env=environment)
+    try:
+        if seconds:
+            wait_for(lambda: running(mark))
+            trainer.kill()
+        trainer.wait(60)
+        wait_for(lambda: not running(mark) and not running(command[-1]) and not running(guard), seconds=90)
+    finally:
+        trainer.kill()
+
+
+def wait_for(reached: Callable[[], object], *, seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def test_a_server_that_is_asked_to_end_says_how_it_ended() -> None:
+    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+    environment = os.environ | {KEY_VARIABLE: "k" * 20}
+    guard = [sys.executable, "-c", GUARD.format(command=command)]
+    with subprocess.Popen(guard, env=environment, stdout=subprocess.PIPE, start_new_session=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"up\n"
+        server.terminate()
+        assert server.wait(30) == 256 - signal.SIGTERM  # -15 of the server, as an exit status
