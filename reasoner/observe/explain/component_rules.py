@@ -24,6 +24,7 @@ MIXED = 8
 def component_rules(history: History) -> Iterator[Finding]:
     """Yield the findings of this module's rules."""
     yield from _rises_alone(history)
+    yield from _rejects_right(history)
     tasks: dict[str, list[list[Row]]] = {}
     for group in history.groups:
         weighed = [row for row in group if row.decided_by in row.weights and row.mark is not None]
@@ -69,6 +70,39 @@ def _rises_alone(history: History) -> Iterator[Finding]:
         ),
         change="lower its weight, or reward it only together with a right answer.",
     )
+
+
+def _rejects_right(history: History) -> Iterator[Finding]:
+    """Yield a finding if a component gives nothing to any right answer of some problems, and all to those of others."""
+    problems: dict[str, list[Row]] = {}
+    for row in history.graded:
+        if row.right and row.decided_by in row.weights:
+            problems.setdefault(row.problem, []).append(row)
+    rows = [row for found in problems.values() if len(found) > 1 for row in found]
+    for name in sorted({name for row in rows for name, weight in row.weights.items() if weight > 0}):
+        if any(row.decided_by == name for row in rows):
+            continue
+        most = max(row.components.get(name, 0.0) for row in rows)
+        kinds = [
+            {row.components.get(name, 0.0) > 0.1 * most for row in found}
+            for found in problems.values()
+            if len(found) > 1
+        ]
+        none, every = (sum(kind == {got} for kind in kinds) / len(kinds) for got in (False, True))
+        if most <= 0 or len(kinds) < MIXED or none + every < 0.9 or not 0.15 < none < 0.95:
+            continue
+        row = next(row for row in rows if row.components.get(name, 0.0) <= 0.1 * most)
+        yield Finding(
+            code="component-rejects-right",
+            level=Level.WARNING,
+            cost=min(1.0, 0.4 + none),
+            title=f"The component {name!r} gives nothing to the right answers of {percent(none)} of the problems, and"
+            " everything to those of the others: it depends on the problem and not on what the policy does",
+            evidence=(f"such as {row.completion[-60:]!r}, which is right: {row.reason[:160]}",),
+            change=f"check what {name!r} asks for (a pattern, a length): every right answer should be able to have it.",
+            rollouts=places([row for row in rows if row.components.get(name, 0.0) <= 0.1 * most]),
+            explains=frozenset({"reward-falls", "right-answers-fall", "no-progress", "component-outweighs-answer"}),
+        )
 
 
 def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator[Finding]:

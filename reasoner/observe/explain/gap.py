@@ -228,8 +228,8 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
 def _different(history: History, mean_abs: float, ratio: float, moved: float) -> Finding:
     return Finding(
         code="engine-trainer-gap",
-        level=Level.FAULT if mean_abs > 0.3 else Level.WARNING,
-        cost=min(1.0, mean_abs),
+        level=Level.FAULT if mean_abs > 0.1 else Level.WARNING,
+        cost=min(1.0, 0.3 + mean_abs),
         title=f"Engine and trainer disagree on the sampled tokens by {mean_abs:.2g} nats a token",
         evidence=(
             f"at most {tolerance(history):g} is explained by kernels in this dtype; mean ratio {ratio:.3f}",

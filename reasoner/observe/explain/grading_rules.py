@@ -26,6 +26,7 @@ def grading_rules(history: History) -> Iterator[Finding]:
     yield from _one_answer_for_all(history)
     yield from _equal_rejected(history)
     yield from _unequal_accepted(history)
+    yield from _evaluation_accepts(history)
     yield from _longer_wins(history)
     yield from _inconsistent(history)
     yield from _tampering(history)
@@ -257,18 +258,8 @@ def _said(row: Row) -> str:
 
 def _unequal_accepted(history: History) -> Iterator[Finding]:
     """Yield a finding on accepted numbers that differ from the reference by more than rounding or a percentage form."""
-    pairs = [
-        (row, answer, reference)
-        for row in history.graded
-        if row.right and row.answer is not None and isinstance(row.reference, str)
-        if isinstance(answer := _value(row.answer), Fraction)
-        if isinstance(reference := _value(row.reference), Fraction)
-    ]
-    wrong = [
-        row
-        for row, answer, reference in pairs
-        if all(abs(answer * scale - reference) > abs(reference) / 50 for scale in (1, 100, Fraction(1, 100)))
-    ]
+    pairs = _accepted_numbers(history.graded)
+    wrong = _unequal(pairs)
     if len(wrong) < 3 or wilson_interval(len(wrong), len(pairs)).low < 0.005:
         return
     share = len(wrong) / len(pairs)
@@ -279,7 +270,7 @@ def _unequal_accepted(history: History) -> Iterator[Finding]:
         title=f"The verifier gives full marks to numbers that are not the reference: {percent(share)} of the rewarded"
         " ones",
         evidence=(
-            f"{len(wrong)} of {len(pairs)}, such as {str(wrong[0].answer)[:40]!r} against"
+            f"{len(wrong)} of {len(pairs)}, such as {_said(wrong[0])[-40:]!r} against"
             f" {str(wrong[0].reference)[:40]!r}: {wrong[0].reason[:120]}; over time"
             f" {_share_over_time(history, wrong, [row for row, _, _ in pairs])}",
         ),
@@ -288,6 +279,68 @@ def _unequal_accepted(history: History) -> Iterator[Finding]:
         rollouts=places(wrong),
         explains=HACKED,
     )
+
+
+def _evaluation_accepts(history: History) -> Iterator[Finding]:
+    """Yield a finding on numbers that the evaluation accepts although they are not the reference."""
+    pairs = _accepted_numbers([row for row in history.eval_rows if row.reward is not None])
+    wrong = _unequal(pairs)
+    if len(wrong) < 3 or wilson_interval(len(wrong), len(pairs)).low < 0.005:
+        return
+    row = wrong[0]
+    trained = {row.verifier for row in history.rows}
+    yield Finding(
+        code="evaluation-accepts-wrong",
+        level=Level.FAULT,
+        cost=0.6,
+        title="The evaluation gives full marks to numbers that are not the reference:"
+        f" {percent(len(wrong) / len(pairs))} of the right ones",
+        evidence=(
+            f"{len(wrong)} of {len(pairs)}, such as {_said(row)[-40:]!r} against {str(row.reference)[:40]!r}, by"
+            f" the verifier {row.verifier}"
+            + ("" if row.verifier in trained else f"; training uses {', '.join(trained)}"),
+        ),
+        change="grade the evaluation with the verifier of training or a stricter one (task.verifier); `reasoner"
+        " rescore` and `reasoner eval` show what its accuracy is then.",
+        explains=frozenset({"evaluation-below-training", "solved", "rises"}),
+    )
+
+
+def _accepted_numbers(rows: Sequence[Row]) -> list[tuple[Row, Fraction, Fraction]]:
+    """Return the accepted rows whose answer and reference are numbers, with both.
+
+    A verifier that does not say which answer it read is taken to read the last number of the text, if the others that
+    it accepts nearly all end with their reference.
+    """
+    numeric = [
+        (row, reference)
+        for row in rows
+        if row.right and isinstance(row.reference, str) and isinstance(reference := _value(row.reference), Fraction)
+    ]
+    last = {id(row): _last_number(row.answer_text) for row, _ in numeric if row.answer is None}
+    matching = sum(last.get(id(row)) == reference for row, reference in numeric)
+    told = matching >= 0.7 * max(1, len(last))
+    found: list[tuple[Row, Fraction, Fraction]] = []
+    for row, reference in numeric:
+        answer = _value(row.answer) if row.answer is not None else last[id(row)] if told else None
+        if isinstance(answer, Fraction):
+            found.append((row, answer, reference))
+    return found
+
+
+def _last_number(text: str) -> Fraction | None:
+    """Return the last number of a text; None if it has none."""
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", text)
+    return Fraction(numbers[-1]) if numbers else None
+
+
+def _unequal(pairs: Sequence[tuple[Row, Fraction, Fraction]]) -> list[Row]:
+    """Return the rows whose answer differs from the reference by more than rounding or a percentage form."""
+    return [
+        row
+        for row, answer, reference in pairs
+        if all(abs(answer * scale - reference) > abs(reference) / 50 for scale in (1, 100, Fraction(1, 100)))
+    ]
 
 
 def _longer_wins(history: History) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ def pair_rules(history: History) -> Iterator[Finding]:
         yield from _overfitted(history)
     if learns_from == "pairs":
         yield from _a_coin(history)
+        yield from _other_reference(history)
         yield from _chosen_lost(history)
 
 
@@ -38,6 +39,8 @@ def _overfitted(history: History) -> Iterator[Finding]:
     part = max(1, len(loss) // 4)
     if last <= lowest * (1 + RISEN) or loss[-part:].mean() >= loss[:part].mean():
         return
+    if last < 1.1 * loss[-part:].mean():
+        return  # what is memorised has a lower loss than what is not
     section = {"token": "sft", "reward": "reward_model"}.get(METHODS[history.config.method].policy)
     patience = f"{section}.patience=3 (which ends the stage there), " if section else ""
     yield Finding(
@@ -74,6 +77,26 @@ def _a_coin(history: History) -> Iterator[Finding]:
         if wrong
         else "read some pairs: are their labels right? Else more pairs or more steps; a larger"
         " preferences.held_out_share narrows the interval.",
+    )
+
+
+def _other_reference(history: History) -> Iterator[Finding]:
+    """Yield a finding if the implicit rewards are not 0 before the first update, where policy and reference are one."""
+    first = [row for row in history.metrics if row.get("step") == 1]
+    rewards = [first[0].get(f"dpo/reward_{side}") for side in ("chosen", "rejected")] if first else []
+    nats = max((abs(reward) for reward in rewards if reward is not None), default=0.0) / history.config.dpo.beta
+    if nats < 1:
+        return
+    yield Finding(
+        code="reference-is-another-model",
+        level=Level.FAULT,
+        cost=0.9,
+        title=f"The reference is not the model that the stage starts from: before the first update they differ by"
+        f" {nats:.2g} nats a completion",
+        evidence=("dpo/reward_chosen and dpo/reward_rejected are beta times that difference, and begin at 0",),
+        change="check what the reference log-probabilities were computed with: the start model, the same prompts and"
+        " tokens, without dropout.",
+        explains=frozenset({"chosen-likelihood-lost", "evaluation-falls", "overfitted", "no-better-than-a-coin"}),
     )
 
 

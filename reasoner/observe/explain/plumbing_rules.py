@@ -300,8 +300,7 @@ def _stands_in(row: Row, other: Row | None) -> bool:
 def _doubted(history: History) -> Iterator[Finding]:
     """Groups that agree on an answer which is not the reference, in a run whose other groups agree with theirs.
 
-    A model that has learned a wrong rule agrees with itself too: the finding says which references to look at, not
-    that they are wrong.
+    A model that has learned a wrong rule agrees with itself too, but then it fails on held-out problems as often.
     """
     against: dict[str, Row] = {}
     confirmed: list[Row] = []
@@ -327,7 +326,7 @@ def _doubted(history: History) -> Iterator[Finding]:
     if wilson_interval(len(rows), len(rows) + len(confirmed)).low < 0.05:
         return
     share = len(rows) / (len(rows) + len(confirmed))
-    as_sure = len(confirmed) < 5 or _surer(confirmed, rows) < 1
+    as_sure = _fails_only_here(history, tested) if len(tested) >= 32 else _surer(confirmed, rows) < 1
     yield Finding(
         code="references-doubtful",
         level=Level.WARNING if as_sure else Level.NOTE,
@@ -341,11 +340,21 @@ def _doubted(history: History) -> Iterator[Finding]:
         ),
         change="check these references by hand; drop the problems whose reference is wrong."
         if as_sure
-        else "check some of these references by hand. The policy is less sure of these answers than of the right ones:"
-        " more likely it is wrong in the same way each time.",
+        else "check some of these references by hand. The policy solves held-out problems no better, or it is less sure"
+        " of these answers than of the right ones: more likely it is wrong in the same way each time.",
         rollouts=places(rows),
         explains=frozenset({"all-wrong", "no-progress", "evaluation-below-training"}) if as_sure else frozenset(),
     )
+
+
+def _fails_only_here(history: History, tested: Sequence[bool]) -> bool:
+    """Return True if training problems are solved less often than held-out ones, by 15 points and 3 standard errors."""
+    trained = [row.right for row in history.graded if row.mark is not None]
+    rates = [float(np.mean(part)) for part in (trained, tested)]
+    error = float(
+        np.sqrt(sum(rate * (1 - rate) / len(part) for rate, part in zip(rates, (trained, tested), strict=True)))
+    )
+    return rates[1] - rates[0] > max(0.15, 3 * error)
 
 
 def _surer(first: Sequence[Row], second: Sequence[Row]) -> float:

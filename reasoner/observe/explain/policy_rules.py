@@ -221,6 +221,8 @@ def _step_size(history: History) -> Iterator[Finding]:
     replaced = middle > REPLACED_STEP_KL and len(moved) >= FEW_UPDATES
     where = history.steps_of("policy/step_kl")[int(moved.argmax())]
     lr = history.series("optim/lr")
+    gap = history.series("gap/logprob_abs")
+    own = {"engine-trainer-gap"} if len(gap) and gap[0] > 0.01 else set[str]()  # it was there before any update
     yield Finding(
         code="learning-rate-too-high",
         level=Level.FAULT if falls is not None or replaced else Level.WARNING,
@@ -237,7 +239,7 @@ def _step_size(history: History) -> Iterator[Finding]:
         ),
         change="lower optim.lr ten- to a hundredfold (and raise optim.warmup_steps), then begin again from a checkpoint"
         f" before step {where}{_checkpoint_before(history, where)}.",
-        explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}),
+        explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}) - own,
     )
 
 

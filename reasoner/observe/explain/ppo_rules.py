@@ -32,6 +32,7 @@ def ppo_rules(history: History) -> Iterator[Finding]:
     if METHODS[history.config.method].learns_from is None:
         return
     yield from _value_diverges(history)
+    yield from _value_idle(history)
     yield from _kl_control(history)
     yield from _collapse(history)
     yield from _hacked(history)
@@ -63,6 +64,30 @@ def _value_diverges(history: History) -> Iterator[Finding]:
         ),
         change="lower value.lr, keep value.clip_range, warm the value up first (value.warmup_steps), or start it from"
         " the reward model (value.init).",
+    )
+
+
+def _value_idle(history: History) -> Iterator[Finding]:
+    """Yield a finding if the values stay where they began while the returns are elsewhere."""
+    before, returns = history.series("value/before"), history.series("value/returns")
+    if len(before) < 10 or len(returns) != len(before):
+        return
+    far = float(np.abs(returns - before).mean())
+    moved = float(np.abs(before - before[0]).max())
+    if far < 0.05 or moved > 0.01 * far:
+        return
+    yield Finding(
+        code="value-idle",
+        level=Level.WARNING,
+        cost=0.6,
+        title=f"The value model does not learn: its mean value stays at {before[0]:.2g}, the mean return is"
+        f" {returns.mean():.2g}",
+        evidence=(
+            f"value/before has moved by {moved:.2g} in {len(before)} steps; advantages are measured without a baseline",
+        ),
+        change=f"raise value.lr (now {history.config.value.lr if history.config.value.lr is not None else 'optim.lr'}),"
+        " and check that the value's parameters are trained.",
+        explains=frozenset({"no-progress", "advantages-not-centred"}),
     )
 
 
