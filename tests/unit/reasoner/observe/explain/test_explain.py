@@ -231,8 +231,8 @@ def test_all_wrong_and_all_right() -> None:
 
 def test_wrong_references_show_in_what_the_samples_agree_on() -> None:
     def shifted(row: dict, rng: np.random.Generator) -> None:
-        row["verdict"]["answer"], row["reference"] = row["reference"], str(1000 + int(row["reference"]))
-        judged(row, right=False)
+        judged(row, right=False, answer=row["reference"])
+        row["reference"] = str(1000 + int(row["reference"]))
 
     first = findings(make_history(make_records(change=shifted)))[0]
     assert first.code == "all-wrong"
@@ -382,7 +382,7 @@ def judged(row: dict, *, right: bool, answer: str | None = None) -> None:
     row["reward"] = row["verdict"]["reward"] = float(right)
     row["verdict"] |= {"outcome": "correct" if right else "incorrect"}
     if answer is not None:
-        row["verdict"]["answer"] = answer
+        row["verdict"]["answer"], row["completion"] = answer, f"way {row['sample']} makes #### {answer}"
 
 
 def test_sampling_that_is_flatter_than_reported() -> None:

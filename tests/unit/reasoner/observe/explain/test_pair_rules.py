@@ -24,7 +24,7 @@ def history_of(
     config = resolve({"method": method, "preferences": {"train": ["x"]}, "sft": {"data": ["x"]}}).stages[0]
     metrics: list[dict[str, float | None]] = []
     for step in range(1, STEPS + 1):
-        share = step / STEPS
+        share = (step - 1) / (STEPS - 1)
         row: dict[str, float | None] = {"step": step, "optim/loss": 0.7 - 0.4 * share}
         if method == "dpo":
             row |= {"dpo/reward_chosen": rewards[0] * share, "dpo/reward_rejected": rewards[1] * share}
