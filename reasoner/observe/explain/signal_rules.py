@@ -272,6 +272,8 @@ def _cut_answers(history: History) -> Iterator[Finding]:
     begun = [row for row in wrong if any(_begins(said, str(row.reference).strip()) for said in _last_said(row))]
     if len(begun) < 16 or len(begun) < 0.3 * len(wrong):
         return
+    if Counter(_last_said(row)[-1] for row in begun).most_common(1)[0][1] > len(begun) / 2:
+        return  # one answer to everything
     limit = sum(row.truncated for row in begun) > len(begun) / 2
     yield Finding(
         code="answers-cut",

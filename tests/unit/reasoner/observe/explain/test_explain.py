@@ -574,8 +574,8 @@ def test_the_same_text_early_and_late() -> None:
     def same(first: int) -> Callable[[dict, np.random.Generator], None]:
         def change(row: dict, rng: np.random.Generator) -> None:
             if row["step"] >= first and row["group"] < 4:
-                row["completion"] = "#### 1"
                 judged(row, right=False, answer="1")
+                row["completion"] = "#### 1"
 
         return change
 
