@@ -226,12 +226,14 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
 
 
 def _different(history: History, mean_abs: float, ratio: float, moved: float) -> Finding:
+    some, where = _concentrated(history)
     return Finding(
         code="engine-trainer-gap",
         level=Level.FAULT if mean_abs > 0.1 else Level.WARNING,
         cost=min(1.0, 0.3 + mean_abs),
-        title=f"Engine and trainer disagree on the sampled tokens by {mean_abs:.2g} nats a token",
+        title=f"Engine and trainer disagree on the sampled tokens by {mean_abs:.2g} nats a token{some}",
         evidence=(
+            *where,
             f"at most {tolerance(history):g} is explained by kernels in this dtype; mean ratio {ratio:.3f}",
             "it is neither a truncated distribution (the ratios are on both sides of 1), nor a temperature, nor weights"
             " that fell behind (it is there from the first step)",
@@ -240,6 +242,40 @@ def _different(history: History, mean_abs: float, ratio: float, moved: float) ->
         " `reasoner doctor CONFIG` scores the same tokens on both. Until then keep algorithm.importance=truncated.",
         explains=frozenset(SYMPTOMS),
     )
+
+
+def _concentrated(history: History) -> tuple[str, tuple[str, ...]]:
+    """Describe the rollouts with a gap, if the others have none: (end of a title, evidence); empty if all have one."""
+    rows = [row for row in history.rows if row.trainer is not None and len(row.trainer) == len(row.logprobs) > 0]
+    if len(rows) < 32:
+        return "", ()
+    gaps = np.asarray([float(np.abs(row.trainer - row.logprobs).mean()) for row in rows if row.trainer is not None])
+    far = gaps > 10 * tolerance(history)
+    if not 0.01 < far.mean() < 0.6 or float(np.quantile(gaps[~far], 0.9)) > 2 * tolerance(history):
+        return "", ()
+    there, rest = ([row for row, one in zip(rows, far, strict=True) if one is kind] for kind in (np.True_, np.False_))
+    longest = {step: max(len(row.prompt_ids) for row in found) for step, found in history.by_step.items()}
+    said = [f"{gaps[far].mean():.2g} nats a token in {len(there)} rollouts, {gaps[~far].mean():.1g} in the others"]
+    if all(len(row.prompt_ids) < longest[row.step] for row in there) and any(
+        len(row.prompt_ids) == longest[row.step] for row in rest
+    ):
+        said.append("only where the prompt is shorter than the longest of its step: padding or positions in a batch")
+    references: dict[int, list[tuple[int, str]]] = {}
+    for step, found in history.by_step.items():
+        references[step] = [*{(row.group, str(row.reference)) for row in found}]
+    answers = [row for row in there if row.answer]
+    theirs = [
+        row
+        for row in answers
+        if str(row.reference) != row.answer
+        and any(row.answer == gold for group, gold in references[row.step] if group != row.group)
+    ]
+    if len(theirs) > 0.2 * len(answers) and len(theirs) >= 8:
+        said.append(
+            f"{percent(len(theirs) / len(answers))} of their answers are the reference of another problem of the step,"
+            f" such as {theirs[0].answer!r:.40}: these completions belong to other prompts"
+        )
+    return f", all of it in {percent(float(far.mean()))} of the rollouts", tuple(said)
 
 
 def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:

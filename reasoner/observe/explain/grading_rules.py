@@ -309,29 +309,32 @@ def _evaluation_accepts(history: History) -> Iterator[Finding]:
 def _accepted_numbers(rows: Sequence[Row]) -> list[tuple[Row, Fraction, Fraction]]:
     """Return the accepted rows whose answer and reference are numbers, with both.
 
-    A verifier that does not say which answer it read is taken to read the last number of the text, if the others that
-    it accepts nearly all end with their reference.
+    A verifier that does not say which answer it read is taken to read the last number of the text, unless another one
+    is the reference; provided that many accepted texts end with their reference.
     """
     numeric = [
         (row, reference)
         for row in rows
         if row.right and isinstance(row.reference, str) and isinstance(reference := _value(row.reference), Fraction)
     ]
-    last = {id(row): _last_number(row.answer_text) for row, _ in numeric if row.answer is None}
-    matching = sum(last.get(id(row)) == reference for row, reference in numeric)
-    told = matching >= 0.7 * max(1, len(last))
+    texts = {id(row): _numbers(row.answer_text) for row, _ in numeric if row.answer is None}
+    ending = sum(reference in texts.get(id(row), [])[-1:] for row, reference in numeric)
+    told = ending >= 0.4 * max(1, len(texts))
     found: list[tuple[Row, Fraction, Fraction]] = []
     for row, reference in numeric:
-        answer = _value(row.answer) if row.answer is not None else last[id(row)] if told else None
+        if row.answer is not None:
+            answer = _value(row.answer)
+        else:
+            numbers = texts[id(row)] if told else []
+            answer = reference if reference in numbers else (numbers or [None])[-1]
         if isinstance(answer, Fraction):
             found.append((row, answer, reference))
     return found
 
 
-def _last_number(text: str) -> Fraction | None:
-    """Return the last number of a text; None if it has none."""
-    numbers = re.findall(r"-?\d+(?:\.\d+)?", text)
-    return Fraction(numbers[-1]) if numbers else None
+def _numbers(text: str) -> list[Fraction]:
+    """Return the numbers of a text in order."""
+    return [Fraction(one) for one in re.findall(r"-?\d+(?:\.\d+)?", text)]
 
 
 def _unequal(pairs: Sequence[tuple[Row, Fraction, Fraction]]) -> list[Row]:

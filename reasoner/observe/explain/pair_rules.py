@@ -14,6 +14,8 @@ RISEN = 0.02
 """Share by which the last held-out loss may exceed the lowest one."""
 UNKNOWN = 0.8
 """If the upper end of an accuracy's interval is above this, too few pairs were measured for a conclusion."""
+KNOWN_LOSS = 0.02
+"""Nats per token, at which nothing is left to learn (our choice)."""
 LOST_NATS = 10.0
 """Nats per completion: the chosen one is then e^10 times less likely than before the first step (both our choice)."""
 
@@ -23,10 +25,30 @@ def pair_rules(history: History) -> Iterator[Finding]:
     learns_from = METHODS[history.config.method].learns_from
     if learns_from in ("demonstrations", "pairs"):
         yield from _overfitted(history)
+    if learns_from == "demonstrations":
+        yield from _nothing_to_learn(history)
     if learns_from == "pairs":
         yield from _a_coin(history)
         yield from _other_reference(history)
         yield from _chosen_lost(history)
+
+
+def _nothing_to_learn(history: History) -> Iterator[Finding]:
+    """Yield a finding if the loss is almost 0 from the first step, in a model that solves few problems."""
+    loss = history.series("optim/loss")
+    solved = [row.metrics["avg@1"] for row in history.evals[:1] if "avg@1" in row.metrics]
+    if len(loss) < 4 or float(loss[:4].mean()) > KNOWN_LOSS or not solved or solved[0][2] > 0.9:
+        return
+    yield Finding(
+        code="loss-covers-little",
+        level=Level.WARNING,
+        cost=0.7,
+        title=f"The loss is {loss[:4].mean():.2g} nats a token from the first step, though the model solves only"
+        f" {solved[0][0]:.0%} of the held-out problems: it covers tokens that the model knows, and not the answers",
+        evidence=(f"optim/tokens {history.series('optim/tokens')[:4].mean():.0f} a step",),
+        change="check which tokens of a demonstration are trained on: the loss mask, the columns, what is cut.",
+        explains=frozenset({"evaluation-falls", "no-movement", "overfitted"}),
+    )
 
 
 def _overfitted(history: History) -> Iterator[Finding]:

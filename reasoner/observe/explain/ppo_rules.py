@@ -33,6 +33,7 @@ def ppo_rules(history: History) -> Iterator[Finding]:
         return
     yield from _value_diverges(history)
     yield from _value_idle(history)
+    yield from _returns_lost(history)
     yield from _kl_control(history)
     yield from _collapse(history)
     yield from _hacked(history)
@@ -88,6 +89,38 @@ def _value_idle(history: History) -> Iterator[Finding]:
         change=f"raise value.lr (now {history.config.value.lr if history.config.value.lr is not None else 'optim.lr'}),"
         " and check that the value's parameters are trained.",
         explains=frozenset({"no-progress", "advantages-not-centred"}),
+    )
+
+
+def _returns_lost(history: History) -> Iterator[Finding]:
+    """Yield a finding if the returns of the tokens are far below what the rewards leave them.
+
+    With values of 0 the return of the token t before the last one is (gamma lam)^t times the completion's reward, and
+    values that are learned bring it nearer to the reward.
+    """
+    algorithm = history.config.algorithm
+    returns, rewards = history.series("value/returns"), history.series("reward/mean")
+    lengths = history.series("completion/length_mean")
+    if algorithm.advantage != "gae" or (algorithm.kl_in == "reward" and algorithm.kl_coef > 0):
+        return
+    if len(returns) < 5 or not len(returns) == len(rewards) == len(lengths) or float(rewards.min()) < 0.05:
+        return
+    options = algorithm.advantage_options
+    keeps = float(str(options.get("lam", 0.95))) * float(str(options.get("gamma", 1.0)))
+    left = [np.mean(keeps ** np.arange(max(1, round(length)))) for length in lengths]
+    share = float(np.median(returns / (rewards * np.asarray(left))))
+    if share > 0.4:
+        return
+    yield Finding(
+        code="returns-below-reward",
+        level=Level.FAULT,
+        cost=0.8,
+        title=f"The returns of the tokens are {percent(max(share, 0.0))} of what the rewards give them: most tokens do"
+        " not see the reward",
+        evidence=(f"value/returns is {returns.mean():.2g} on average, reward/mean {rewards.mean():.2g}",),
+        change="check where the reward is put: on the last token of a completion, so that every token before has it in"
+        " its return.",
+        explains=frozenset({"no-progress", "value-idle", "reward-falls"}),
     )
 
 
@@ -238,7 +271,10 @@ def evaluation_fell(history: History) -> str:
     if len(found) < 2:
         return ""
     name, last = found[-1]
-    best = max((estimate for _, estimate in found[:-1]), key=lambda estimate: estimate[0])
+    earlier = [estimate for other, estimate in found[:-1] if other == name]  # a stage may evaluate pairs and problems
+    if not earlier:
+        return ""
+    best = max(earlier, key=lambda estimate: estimate[0])
     if not np.isfinite(last[0]) or last[2] >= best[1]:
         return ""
     return f"the evaluation's {name} fell from {best[0]:.3g} [{best[1]:.3g}, {best[2]:.3g}] to {last[0]:.3g}"

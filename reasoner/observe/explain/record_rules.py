@@ -47,6 +47,7 @@ def record_rules(history: History) -> Iterator[Finding]:
     if history.eval_rows:
         yield from _recomputed(history)
         yield from _other_problems(history)
+        yield from _changed_prompts(history)
 
 
 def _zeroed(history: History) -> Iterator[Finding]:
@@ -369,4 +370,28 @@ def _other_problems(history: History) -> Iterator[Finding]:
         evidence=(f"{shown[0]!r} is only in the first, {shown[1]!r} only in the last",),
         change="evaluate on the same problems each time (eval.problems, task.eval_split, the order of the file).",
         explains=EVALUATION | {"no-progress"},
+    )
+
+
+def _changed_prompts(history: History) -> Iterator[Finding]:
+    """Evaluations that ask the same problems in other words."""
+    asked: defaultdict[int, dict[tuple[str, str], Row]] = defaultdict(dict)
+    for row in history.eval_rows:
+        asked[row.step][row.task, row.problem] = row
+    if len(asked) < 2:
+        return
+    first, last = asked[min(asked)], asked[max(asked)]
+    common = [key for key in first if key in last]
+    changed = [key for key in common if first[key].prompt != last[key].prompt]
+    if len(changed) < 3 or len(changed) < 0.1 * len(common):
+        return
+    yield Finding(
+        code="evaluation-prompts-change",
+        level=Level.FAULT,
+        cost=0.8,
+        title=f"{percent(len(changed) / len(common))} of the evaluation problems have another prompt in the last"
+        " evaluation than in the first: before and after cannot be compared",
+        evidence=(f"{first[changed[0]].prompt[-60:]!r}, later {last[changed[0]].prompt[-60:]!r}",),
+        change="render the prompts of all evaluations alike.",
+        explains=EVALUATION | {"evaluation-cut", "evaluation-prompts-differ"},
     )

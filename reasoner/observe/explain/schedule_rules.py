@@ -27,6 +27,7 @@ def schedule_rules(history: History) -> Iterator[Finding]:
     if METHODS[history.config.method].learns_from is None:
         return
     yield from _rate(history)
+    yield from _optimizer(history)
     yield from _reference(history)
     yield from _negative(history)
 
@@ -95,6 +96,40 @@ def _rate(history: History) -> Iterator[Finding]:
             change=f"set optim.warmup_steps={max(1, steps // 10)}.",
             explains=frozenset({"no-progress", "no-movement"}),
         )
+
+
+def _optimizer(history: History) -> Iterator[Finding]:
+    """Settings of AdamW that outweigh the gradient: a weight decay that shrinks the weights, a large epsilon."""
+    optim, rates = history.config.optim, history.series("optim/lr")
+    shrunk = 1 - float(np.prod(1 - np.clip(rates * optim.weight_decay, 0.0, 1.0)))
+    if shrunk > 0.05:
+        yield Finding(
+            code="weight-decay-too-large",
+            level=Level.WARNING,
+            cost=0.5 + shrunk / 2,
+            title=f"The weight decay has shrunk the weights by {percent(shrunk)}: it moves the policy, whatever the"
+            " rewards are",
+            evidence=(f"optim.weight_decay={optim.weight_decay:g}, multiplied by the learning rate in each update",),
+            change="lower optim.weight_decay to 0.01 or 0.",
+            explains=frozenset({"reward-falls", "right-answers-fall", "rewards-collapsed", "no-progress", "descends"}),
+        )
+    if optim.eps >= LARGE_EPS:
+        yield Finding(
+            code="epsilon-too-large",
+            level=Level.WARNING,
+            cost=0.5,
+            title=f"optim.eps={optim.eps:g} outweighs the gradient: the steps are smaller than optim.lr says",
+            evidence=(
+                "AdamW divides by the root of the mean squared gradient of an element plus eps; that root is about the"
+                " gradient's norm over the root of the number of parameters",
+            ),
+            change="set optim.eps=1e-8.",
+            explains=frozenset({"no-progress", "no-movement"}),
+        )
+
+
+LARGE_EPS = 1e-4
+"""Epsilon of AdamW that no common recipe reaches: they use 1e-8 to 1e-5 (our choice)."""
 
 
 def _reference(history: History) -> Iterator[Finding]:

@@ -285,3 +285,87 @@ def test_a_held_out_loss_that_rises_by_noise_is_not_overfitting(train: float, *,
         rows[step - 1]["eval/loss"] = loss
     history = History(config=stage(method="sft"), metrics=rows, complete=True)
     assert ("overfitted" in {one.code for one in findings(history)}) is said
+
+
+@pytest.mark.parametrize(
+    ("optim", "code"),
+    [
+        ({"weight_decay": 40.0, "lr": 2e-4}, "weight-decay-too-large"),
+        ({"weight_decay": 0.1, "lr": 2e-4}, None),
+        ({"weight_decay": 0.01, "lr": 1e-2}, None),
+        ({"eps": 1e-2}, "epsilon-too-large"),
+        ({"eps": 1e-5}, None),
+    ],
+)
+def test_settings_of_the_optimizer_that_outweigh_the_gradient(optim: dict[str, float], code: str | None) -> None:
+    made = make_records(steps=20)
+    for figures in made.metrics:
+        figures["optim/lr"] = optim.get("lr", 1e-5)
+    found = {one.code for one in findings(make_history(made, optim=optim))}
+    assert found & {"weight-decay-too-large", "epsilon-too-large"} == ({code} if code else set())
+
+
+def test_evaluations_whose_prompts_change() -> None:
+    history = with_evaluations(-1)
+    assert "evaluation-prompts-change" in codes(with_prompts(history, every=1))
+    assert "evaluation-prompts-change" not in codes(with_prompts(history, every=1000))
+
+
+def with_prompts(history: History, *, every: int) -> History:
+    """Give each problem one prompt in the first evaluation, and in the last one a stripped one."""
+    for row in history.eval_rows:
+        prompt = f"{row.problem}=?\n"
+        changed = row.step == 20 and int(row.problem.rpartition("/")[2]) % every == 0
+        row.prompt = prompt.strip() if changed else prompt
+    return history
+
+
+@pytest.mark.parametrize(("every", "said"), [(2, True), (40, False), (1000, False)])
+def test_evaluations_of_which_some_prompts_change(every: int, *, said: bool) -> None:
+    history = with_prompts(with_evaluations(-1), every=every)
+    assert ("evaluation-prompts-change" in codes(history)) is (said and every < 64)
+
+
+def test_a_gap_in_some_rollouts_is_described() -> None:
+    made = make_records(steps=20)
+    swapped = {(row["step"], row["group"], row["sample"]) for row in made.rollouts if row["sample"] % 4 == 1}
+    rng = np.random.default_rng(1)
+    for row in made.rollouts:
+        if (row["step"], row["group"], row["sample"]) in swapped:
+            others = [one for one in made.rollouts if one["step"] == row["step"] and one["group"] != row["group"]]
+            say(row, others[int(rng.integers(len(others)))]["reference"], right=False)
+    for update in made.updates:
+        if "trainer_logprobs" in update and (update["step"], update["group"], update["sample"]) in swapped:
+            update["trainer_logprobs"] = [one + float(rng.normal(0, 2)) for one in update["trainer_logprobs"]]
+    finding = named(make_history(made), "engine-trainer-gap")
+    assert "all of it in 2" in finding.title
+    assert "belong to other prompts" in " ".join(finding.evidence)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.08, True), (0.75, False), (1.0, False)])
+def test_returns_that_do_not_have_the_reward(share: float, *, said: bool) -> None:
+    rows = [
+        {"step": n, "value/returns": 0.5 * share, "reward/mean": 0.5, "completion/length_mean": 13.0}
+        for n in range(1, 21)
+    ]
+    history = History(config=stage(method="ppo", task="gsm8k"), metrics=rows, complete=True)
+    assert ("returns-below-reward" in {one.code for one in findings(history)}) is said
+
+
+@pytest.mark.parametrize(("loss", "solved", "said"), [(0.002, 0.44, True), (0.002, 0.97, False), (0.1, 0.44, False)])
+def test_a_loss_of_nothing_in_a_model_that_solves_little(loss: float, solved: float, *, said: bool) -> None:
+    rows = [{"step": n, "optim/loss": loss, "optim/tokens": 128.0} for n in range(1, 21)]
+    evals = [EvalRecord.model_validate({"step": 0, "metrics": {"avg@1": [solved, solved - 0.02, solved + 0.02]}})]
+    history = History(config=stage(method="sft"), metrics=rows, evals=evals, complete=True)
+    assert ("loss-covers-little" in {one.code for one in findings(history)}) is said
+
+
+def test_accuracies_of_pairs_are_not_compared_with_those_of_problems() -> None:
+    """A dpo stage writes both: the ranking of held-out pairs, and the share of solved problems at the end."""
+    config = stage(method="dpo", preferences={"train": "pairs.jsonl"})
+    evals = [
+        EvalRecord.model_validate({"step": step, "metrics": {name: [value, value - 0.05, value + 0.05]}})
+        for step, name, value in ((0, "avg@1", 0.42), (10, "accuracy", 0.96), (20, "avg@1", 0.55))
+    ]
+    history = History(config=config, metrics=[{"step": 1}], evals=evals, complete=True)
+    assert "evaluation-falls" not in {one.code for one in findings(history)}
