@@ -296,7 +296,7 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
     if not (sharper or flatter):
         return
     found = high if flatter else low
-    cause = "a higher temperature" if flatter else "top-p, top-k or a lower temperature"
+    cause = "a higher temperature or a penalty on repetition" if flatter else "top-p, top-k or a lower temperature"
     yield Finding(
         code="sampling-flatter" if flatter else "sampling-sharper",
         level=Level.FAULT,
@@ -309,7 +309,8 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
             " agree",
         ),
         change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and sample"
-        " with top_p=1 and with the temperature that the trainer uses.",
+        " with top_p=1, without penalties and with the temperature that the trainer uses (a model's"
+        " generation_config may set others).",
         explains=frozenset({*SYMPTOMS, "no-answer", "truncated"} if flatter else SYMPTOMS),
     )
 

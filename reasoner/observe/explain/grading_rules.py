@@ -150,7 +150,10 @@ def _empty_accepted(history: History) -> Iterator[Finding]:
     )
 
 
-HACKED = frozenset({"one-answer-for-all", "held-out-gap", "length-drift", "no-diversity", "all-right", "solved"})
+HACKED = frozenset(
+    {"one-answer-for-all", "held-out-gap", "length-drift", "no-diversity", "all-right", "solved"}
+    | {"evaluation-accepts-wrong"}
+)
 
 
 def _is_empty(row: Row) -> bool:

@@ -327,16 +327,25 @@ def test_evaluations_of_which_some_prompts_change(every: int, *, said: bool) -> 
 
 
 def test_a_gap_in_some_rollouts_is_described() -> None:
-    made = make_records(steps=20)
-    swapped = {(row["step"], row["group"], row["sample"]) for row in made.rollouts if row["sample"] % 4 == 1}
+    """A quarter of the completions belong to other problems of their step."""
+    references: dict[int, set[str]] = {}
+
+    def is_swapped(row: dict) -> bool:
+        return (7 * row["step"] + 5 * row["group"] + 3 * row["sample"]) % 4 == 1
+
+    def swap(row: dict, rng: np.random.Generator) -> None:
+        known = references.setdefault(row["step"], set())
+        if is_swapped(row) and known - {row["reference"]}:
+            say(row, sorted(known - {row["reference"]})[0], right=False)
+        known.add(row["reference"])
+
+    made = make_records(steps=20, change=swap)
     rng = np.random.default_rng(1)
-    for row in made.rollouts:
-        if (row["step"], row["group"], row["sample"]) in swapped:
-            others = [one for one in made.rollouts if one["step"] == row["step"] and one["group"] != row["group"]]
-            say(row, others[int(rng.integers(len(others)))]["reference"], right=False)
     for update in made.updates:
-        if "trainer_logprobs" in update and (update["step"], update["group"], update["sample"]) in swapped:
+        if "trainer_logprobs" in update and is_swapped(update):
             update["trainer_logprobs"] = [one + float(rng.normal(0, 2)) for one in update["trainer_logprobs"]]
+    for figures in made.metrics:
+        figures["gap/logprob_abs"] = 0.4
     finding = named(make_history(made), "engine-trainer-gap")
     assert "all of it in 2" in finding.title
     assert "belong to other prompts" in " ".join(finding.evidence)
