@@ -32,6 +32,19 @@ def grading_row(problem: Problem, completion: Completion) -> GradingRow:
     )
 
 
+def solution_row(problem: Problem) -> GradingRow:
+    """Build the verifier's input for a problem's own demonstration of one turn."""
+    info: Mapping[str, JSON] = problem.info
+    if not isinstance(problem.prompt, str):
+        info = {**info, "messages": turns(problem.prompt)}
+    return GradingRow(
+        completion=problem.demonstration or "",
+        reference=problem.reference,
+        prompt=prompt_as_text(problem.prompt),
+        info=info,
+    )
+
+
 def turns(prompt: Sequence[Message]) -> list[JSON]:
     """Convert a chat to JSON, for verifiers that need its roles (for example a reward model)."""
     return [cast("dict[str, JSON]", dict(turn)) for turn in prompt]

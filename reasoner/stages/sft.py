@@ -23,6 +23,7 @@ from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
 from reasoner.policy.policy import Policy
 from reasoner.records import Estimate, Problem
+from reasoner.rollout.grading import solution_row
 from reasoner.rollout.round import training_params
 from reasoner.session.session import Session
 from reasoner.stages.supervised import Lesson, Validation, supervise
@@ -31,9 +32,12 @@ from tasks.environments.asked import ASKED, Choice, asked_options, asked_row, re
 from tasks.environments.registry import get_environment
 from tasks.inputs.spool import Joined, Picked
 from tasks.validate import demonstration_fault, reply_fault, reply_places
-from verifiers import Verdict
+from verifiers import Verdict, get_verifier
 from verifiers.pool import GradingPool
+from verifiers.text import one_line
 
+GRADED = 64
+"""Demonstrations that are graded at the start."""
 LOOKED_AT = 16
 """Demonstrations whose replies are compared with the environment's before sft begins (our choice)."""
 
@@ -92,6 +96,7 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
     else:
         learned, problems = split_problems(session)
         _note(session, check_replies(learned, session.pool))
+        _note(session, check_solutions(learned, session.pool))
         found = encode_problems(
             learned, policy.tokenizer, config.prompt, limit=limit, reply_tokens=config.rollout.reply_tokens
         )
@@ -225,6 +230,28 @@ def check_replies(problems: Sequence[Problem], pool: GradingPool) -> list[str]:
             )
     count = len({problem.id for problem, *_ in asked})
     return [f"{len(asked)} replies in {count} demonstrations are those that the environment gives"] if asked else []
+
+
+def check_solutions(problems: Sequence[Problem], pool: GradingPool) -> list[str]:
+    """Grade demonstrations of one turn, evenly spaced, by their own verifiers, where a rule decides right or wrong.
+
+    Returns:
+        A sentence for a person if more than one in twenty is wrong; none otherwise.
+    """
+    places = range(0, len(problems), -(-len(problems) // GRADED))
+    some = [problems[place] for place in places]
+    plain = [problem for problem in some if not problem.demonstration_turns]
+    ruled = [problem for problem in plain if get_verifier(problem.verifier, **problem.verifier_options).grades]
+    waiting = [(one, pool.submit(one.verifier, one.verifier_options, solution_row(one))) for one in ruled]
+    wrong = [(one, verdict) for one, future in waiting if (verdict := future.result()).graded and not verdict.right]
+    if len(wrong) < 3 or len(wrong) <= len(waiting) / 20:
+        return []
+    problem, verdict = wrong[0]
+    return [
+        f"{len(wrong)} of {len(waiting)} demonstrations are wrong by their own verifier, such as {problem.id}:"
+        f" {one_line(problem.demonstration or '')[-60:]!r} ({verdict.outcome}, {verdict.reason}): the policy would learn"
+        " to be wrong; `reasoner tasks validate TASK` lists all of them"
+    ]
 
 
 def validation_problems(session: Session) -> Sequence[Problem]:
