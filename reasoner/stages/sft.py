@@ -249,8 +249,8 @@ def check_solutions(problems: Sequence[Problem], pool: GradingPool) -> list[str]
     problem, verdict = wrong[0]
     return [
         f"{len(wrong)} of {len(waiting)} demonstrations are wrong by their own verifier, such as {problem.id}:"
-        f" {one_line(problem.demonstration or '')[-60:]!r} ({verdict.outcome}, {verdict.reason}): the policy would learn"
-        " to be wrong; `reasoner tasks validate TASK` lists all of them"
+        f" {one_line(problem.demonstration or '')[-60:]!r} ({verdict.outcome}, {verdict.reason}): the policy would"
+        " learn to be wrong; `reasoner tasks validate TASK` lists all of them"
     ]
 
 
