@@ -13,20 +13,18 @@ from reasoner.config.load import resolve
 from reasoner.config.sections import TaskSection
 from reasoner.data.problems import listed
 from reasoner.observe.explain import Finding, Level
-from reasoner.preflight.preflight import (
-    Bin,
-    Preflight,
-    _bins,
-    problem_list,
-    sampling_stage,
-    sentences,
-    to_json,
-    write_problems,
-)
-from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
+from reasoner.preflight.advice import sentences
+from reasoner.preflight.causes import Causes
+from reasoner.preflight.measured import Bin, Preflight
+from reasoner.preflight.pass_rates import fitted
+from reasoner.preflight.preflight import _bins, sampling_stage, to_json
+from reasoner.preflight.problem_list import problem_list, write_problems
+from reasoner.preflight.signal_chance import Belief, Beta, signal_chance
+from reasoner.preflight.surprise import Surprise
 from reasoner.storage.history import Row
 from tasks import Problem
 from tests.unit.reasoner.runs import make_history, make_records, stage
+from verifiers import JSON
 
 
 @pytest.mark.parametrize(("a", "b", "size"), [(1.0, 1.0, 8), (0.3, 2.0, 4), (5.0, 0.5, 16)])
@@ -40,11 +38,13 @@ def test_the_fitted_belief_finds_the_pass_rates() -> None:
     rng = np.random.default_rng(1)
     counts = [(int(c), 8) for c in rng.binomial(8, rng.beta(0.5, 1.5, 3000))]
     found = fitted(counts)
+    assert isinstance(found, Beta)
     assert found.mean == pytest.approx(0.25, abs=0.02)
     assert found.a == pytest.approx(0.5, rel=0.2)
-    assert fitted([(4, 8)] * 50).a > 20  # every problem alike
+    alike = fitted([(4, 8)] * 50)
+    assert isinstance(alike, Beta)
+    assert alike.a > 20
     assert fitted([]) == Beta(1.0, 1.0)
-    assert Beta(2, 2).quantile(0.5) == pytest.approx(0.5, abs=1e-3)
 
 
 def measured(**changes: object) -> Preflight:
@@ -75,13 +75,18 @@ def made_of(counts: list[tuple[int, int]], **changes: object) -> Preflight:
     return replace(done, rows=rows, whole=whole, bins=[bin_of("all", whole, problems=len(counts))], **changes)
 
 
-def bin_of(name: str, belief: Beta, *, problems: int = 8) -> Bin:
+def bin_of(name: str, belief: Belief, *, problems: int = 8) -> Bin:
     return Bin(name=name, problems=problems, belief=belief, low=0.0, high=1.0)
 
 
-def slow_chance(belief: Beta, size: int) -> float:
+def slow_chance(belief: Belief, size: int) -> float:
     """Compute by the beta-binomial's probabilities of no and of only right samples."""
-    return float(1 - betabinom.pmf(0, size, *belief) - betabinom.pmf(size, size, *belief))
+    return float(
+        sum(
+            share * (1 - betabinom.pmf(0, size, *part) - betabinom.pmf(size, size, *part))
+            for share, part in belief.parts
+        )
+    )
 
 
 def percent(share: float) -> str:
@@ -187,9 +192,14 @@ def test_prompts_are_changed_only_where_the_others_are_much_likelier(
     template: dict[str, float], says: str | None
 ) -> None:
     done = measured(accuracy=lambda step: 0.5)
-    done.template = template
+    done.causes = Causes(surprise=Surprise(ways=template))
     said = [*sentences(done)]
-    assert (said == []) if says is None else (len(said) == 1 and said[0].endswith(says))
+    if says is None:
+        assert said == []
+        return
+    first, last = said
+    assert first.endswith(says)
+    assert last.startswith("the shares and the signal above follow from this: after the change")
 
 
 def rows_of(problems: list[tuple[str, float | None, int]]) -> list[Row]:
@@ -235,20 +245,23 @@ def test_without_difficulties_problems_are_told_apart_by_task() -> None:
     assert [b.name for b in some] == ["code", "difficulty 0.25", "difficulty 0.5"]
 
 
+def problem(name: str, difficulty: float | None = None, **info: JSON) -> Problem:
+    return Problem(id=name, prompt="p", reference="1", verifier="exact", difficulty=difficulty, info=info)
+
+
 def test_the_problem_list_drops_what_was_never_solved_and_config_reads_it(tmp_path: Path) -> None:
     done = measured(accuracy=lambda step: (0.0, 0.5, 1.0, 0.5)[step - 1])
-    known = [(name, None) for name in done.counts]
+    known = [problem(name) for name in done.counts]
     kept = problem_list(done, known, least=0.7)
     names = [str(row["id"]) for row in kept]
     mixed = [name for name, (right, total) in done.counts.items() if 0 < right < total]
     assert set(names) == set(mixed)
     file = tmp_path / "problems.jsonl"
     write_problems(file, kept)
-    problems = [Problem(id=name, prompt="p", reference="1", verifier="exact") for name, _ in known]
     section = TaskSection(name="arithmetic", problems_file=str(file))
-    assert [problem.id for problem in listed(problems, section)] == names
+    assert [problem.id for problem in listed(known, section)] == names
     with pytest.raises(ConfigError, match="none of which"):
-        [*listed([Problem(id="other", prompt="p", reference="1", verifier="exact")], section)]
+        [*listed([problem("other")], section)]
 
 
 def test_a_problem_that_was_not_sampled_is_judged_by_those_of_its_difficulty() -> None:
@@ -258,7 +271,8 @@ def test_a_problem_that_was_not_sampled_is_judged_by_those_of_its_difficulty() -
         Bin(name="difficulty quarter 1", problems=8, belief=easy, low=0, high=1, difficulties=(0.0, 0.24)),
         Bin(name="difficulty quarter 4", problems=8, belief=hard, low=0, high=1, difficulties=(0.76, 1.0)),
     ]  # fmt: skip
-    known = [("easy", 0.1), ("between", 0.4), ("hard", 0.9), ("unknown", None)]
+    named = [("easy", 0.1), ("between", 0.4), ("hard", 0.9), ("unknown", None)]
+    known = [problem(name, difficulty) for name, difficulty in named]
     assert [row["id"] for row in problem_list(done, known)] == ["easy", "between", "unknown"]
 
 
