@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -20,9 +19,6 @@ from reasoner.records import FinishReason, Rollout
 from reasoner.rollout.round import Sampled
 from reasoner.session.session import Session
 from tasks import Problem
-
-if TYPE_CHECKING:
-    from reasoner.policy.policy import Policy
 
 SOLUTIONS = 32
 """Worked solutions of the sampled problems that are scored."""
@@ -93,14 +89,14 @@ def surprise_of(session: Session, rounds: Sequence[Sampled]) -> Surprise:
     for way in ways if problems else ():
         other = section if way == own_way else section.model_copy(update={"chat": OTHER[way]})
         try:
-            scored = _scored(problems, policy, other)
+            scored = _scored(problems, session, other)
         except ConfigError:  # for example, the chat template rejects the system message
             continue
         found[f"{way}{' (the config)' if way == own_way else ''}"] = _mean([n for _, nats in scored for n in nats])
         ours = scored if way == own_way else ours
     return Surprise(
         ways=found,
-        own=_own(rollouts, policy) if found else 0.0,
+        own=_own(rollouts, session) if found else 0.0,
         ended=ended,
         calm=_mean([calmest_half(nats) for _, nats in ours]),
         spots=_spots(ours, policy.tokenizer),
@@ -111,21 +107,23 @@ OTHER = {"chat": "always", "plain": "never"}
 
 
 def _scored(
-    problems: Sequence[Problem], policy: Policy, section: PromptSection
+    problems: Sequence[Problem], session: Session, section: PromptSection
 ) -> list[tuple[Sequence[int], list[float]]]:
     """Return the tokens of each worked solution, with their nats behind the prompt."""
-    prompts = render(problems, policy.tokenizer, section)
-    return [_nats(problem, prompt, policy) for problem, prompt in zip(problems, prompts, strict=True)]
+    prompts = render(problems, session.policy.tokenizer, section)
+    return [_nats(problem, prompt, session) for problem, prompt in zip(problems, prompts, strict=True)]
 
 
-def _nats(problem: Problem, prompt: Prompt, policy: Policy) -> tuple[Sequence[int], list[float]]:
+def _nats(problem: Problem, prompt: Prompt, session: Session) -> tuple[Sequence[int], list[float]]:
+    policy = session.policy
     answer: list[int] = policy.tokenizer(problem.demonstration, add_special_tokens=False)["input_ids"]
     ids = [*prompt.ids, *answer][: policy.context]
     return answer, [-logprob for logprob in policy.score_tokens(ids)[len(prompt.ids) - 1 :]]
 
 
-def _own(rollouts: Sequence[Rollout], policy: Policy) -> float:
+def _own(rollouts: Sequence[Rollout], session: Session) -> float:
     """Return the nats per token of the model's own samples, without those of an environment."""
+    policy = session.policy
     found: list[float] = []
     step = max(1, len(rollouts) // OWN_SAMPLES)
     for rollout in rollouts[::step][:OWN_SAMPLES]:

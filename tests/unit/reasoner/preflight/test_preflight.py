@@ -14,15 +14,17 @@ from reasoner.config.sections import TaskSection
 from reasoner.data.problems import listed
 from reasoner.observe.explain import Finding, Level
 from reasoner.preflight.advice import sentences
+from reasoner.preflight.all_rows import AllRows
 from reasoner.preflight.causes import Causes
-from reasoner.preflight.measured import Bin, Preflight
+from reasoner.preflight.measured import Bin, Kept, Preflight
 from reasoner.preflight.pass_rates import fitted
-from reasoner.preflight.preflight import _bins, sampling_stage, to_json
+from reasoner.preflight.preflight import _bins, pass_rates, sampling_stage, to_json
 from reasoner.preflight.problem_list import problem_list, write_problems
 from reasoner.preflight.signal_chance import Belief, Beta, signal_chance
 from reasoner.preflight.surprise import Surprise
 from reasoner.storage.history import Row
 from tasks import Problem
+from tasks.survey import Repeats
 from tests.unit.reasoner.runs import make_history, make_records, stage
 from verifiers import JSON
 
@@ -293,3 +295,86 @@ def test_a_learned_reward_is_not_called_all_wrong() -> None:
     scored = replace(done, rows=[replace(row, outcome="scored", verdict_reward=-1.5, reward=-1.5) for row in done.rows])
     assert scored.counts == {}
     assert not any("never solved" in sentence for sentence in sentences(scored))
+
+
+def of_levels(counts: dict[int, list[tuple[int, int]]], **changes: object) -> Preflight:
+    """Make samples of problems whose info has a level, with kinds and bins as preflight finds them."""
+    done = made_of([count for some in counts.values() for count in some])
+    levels = [level for level, some in counts.items() for _ in some]
+    for row in done.rows:
+        row.info = {"level": levels[int(row.problem[1:])]}
+    whole, kinds = pass_rates(done.rows)
+    return replace(done, whole=whole, kinds=kinds, bins=_bins(done.rows, kinds), **changes)
+
+
+def test_two_kinds_of_problems_are_told_with_their_field_and_what_to_do() -> None:
+    done = of_levels({5: [(0, 8)] * 90, 1: [(3, 8), (5, 8)] * 5})
+    assert [(b.name, b.problems) for b in done.bins] == [("level=5", 90), ("level=1", 10)]
+    first, second = sentences(done)
+    assert first.startswith(
+        "there are two kinds of problems: 90 % are never solved (level=5) and 10 % are right in 50 % of their samples"
+        " (level=1); hardly any and 9"
+    )
+    assert first.endswith("leave out the first kind, or begin with an sft stage on it or a stronger model.")
+    assert second.startswith("level=1 gives 9")
+    assert "--write-problems FILE keeps the problems" in second
+    known = [problem("p0", level=5), problem("p95", level=1), problem("new", level=1), problem("hard", level=5)]
+    assert [row["id"] for row in problem_list(done, known)] == ["p95", "new"], "the level says it of those not sampled"
+
+
+def test_kinds_between_which_nothing_lies_teach_little() -> None:
+    done = of_levels({5: [(0, 8)] * 60, 1: [(8, 8)] * 40})
+    assert next(iter(sentences(done))) == (
+        "there are two kinds of problems: 60 % are never solved (level=5) and 40 % are always solved (level=1); hardly"
+        " any and hardly any of their groups of 8 have signal: neither teaches much. Use problems whose difficulty lies"
+        " between them."
+    )
+    easy = of_levels({1: [(8, 8)] * 40, 5: [(2, 8), (3, 8), (4, 8)] * 20})
+    assert next(iter(sentences(easy))).endswith("leave out the second kind.")
+
+
+def test_kinds_that_both_have_signal_are_no_matter() -> None:
+    done = of_levels({5: [(1, 8), (2, 8)] * 30, 1: [(6, 8), (7, 8)] * 30})
+    assert done.kinds is not None
+    assert [*sentences(done)] == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        (Kept(40, 100, 40, 0.6), "keeps 40 of the 100 problems, of whose groups 60 % are likely to have signal"),
+        (Kept(60, 100, 40, 0.6), "20 of them were not sampled (--problems 100 samples all)."),
+        (Kept(40, 100, 40, 0.13), None),  # no gain
+        (Kept(98, 100, 98, 0.6), None),  # nearly all
+        (Kept(5, 100, 5, 0.9), None),  # nearly none
+    ],
+)
+def test_the_list_of_problems_is_offered_where_it_gains(kept: Kept, told: str | None) -> None:
+    done = replace(made_of([(0, 8)] * 87 + [(1, 8)] * 13), kept=kept)
+    assert slow_chance(done.whole, 8) < 0.15
+    said = [sentence for sentence in sentences(done) if "--write-problems" in sentence]
+    assert (said == []) if told is None else (len(said) == 1 and told in said[0])
+    wrong = replace(done, causes=Causes(surprise=Surprise(ways={"chat (the config)": 4.0, "plain": 2.7})))
+    assert len([*sentences(wrong)]) == 2, "under another template nobody knows which have signal"
+
+
+def rows_told(contradicting: int) -> AllRows:
+    repeats = Repeats(0, contradicting // 2, [], [(0, 1)], 100 - contradicting // 2, contradicting, contradicting)
+    return AllRows(100, repeats, ("train/0", "train/1"))
+
+
+def test_contradicting_references_come_before_what_they_may_cause() -> None:
+    done = replace(made_of([(0, 8)] * 20 + [(6, 8), (7, 8), (8, 8)] * 20), all_rows=rows_told(40))
+    done.findings = [
+        Finding(code=code, level=Level.FAULT, cost=0.5, title=f"It is {code}", change="fix it")
+        for code in ("contradicting-references", "references-doubtful", "ungraded")
+    ]
+    first, second, last = sentences(done)
+    assert first.startswith("40 % of the 100 training rows (40) have the prompt of another row and another reference")
+    assert second == "It is ungraded. Try: fix it"
+    assert last.startswith("the shares and the signal above follow from this")
+    few = replace(done, all_rows=rows_told(8), findings=[])
+    assert len([*sentences(few)]) > 1, "a tenth of the rows does not explain why a quarter is never solved"
+    assert not any("follow from this" in sentence for sentence in sentences(few))
+    none = replace(done, all_rows=rows_told(4), findings=[], kinds=None)
+    assert not any("another reference" in sentence for sentence in sentences(none))
