@@ -25,7 +25,7 @@ Sorted = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
 class Repeats(NamedTuple):
-    """Rows with the prompt of an earlier row."""
+    """Rows with the prompt of another row."""
 
     duplicates: int
     """Number of rows that repeat an earlier one, answer included."""
@@ -34,6 +34,12 @@ class Repeats(NamedTuple):
     duplicate_rows: list[tuple[int, int]]
     """The first few, as (earlier row, later row)."""
     contradiction_rows: list[tuple[int, int]]
+    prompts: int
+    """Number of different prompts."""
+    sharing: int
+    """Number of rows with a prompt that another row has."""
+    contradicting: int
+    """Number of rows with a prompt that has different answers."""
 
 
 class Survey:
@@ -69,10 +75,15 @@ class Survey:
         later = np.arange(len(asked)) != first
         same = later & (right == right[first])
         other = later & ~same
+        sizes = np.diff(np.append(begins, len(asked)))
+        differ = np.add.reduceat(other, begins, dtype=np.int64) > 0 if len(asked) else np.zeros(0, bool)
         return Repeats(
             int(same.sum()),
             int(other.sum()),
             *(self._examples(numbers, first, np.flatnonzero(which)) for which in (same, other)),
+            prompts=len(begins),
+            sharing=int(sizes[sizes > 1].sum()),
+            contradicting=int(sizes[differ].sum()),
         )
 
     def shared(self, other: Survey) -> tuple[int, list[int]]:

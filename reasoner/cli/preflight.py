@@ -16,7 +16,7 @@ from verifiers.jsonl import json_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reasoner.preflight.preflight import Preflight
+    from reasoner.preflight.measured import Preflight
 
 
 def preflight(
@@ -55,17 +55,21 @@ def preflight(
             go_offline_where_cut_off()
             skip_unused_packages()
             from reasoner.data.problems import load_problems
+            from reasoner.preflight.advice import causes_of
             from reasoner.preflight.preflight import preflight as measure
-            from reasoner.preflight.preflight import problem_list, to_json, write_problems
+            from reasoner.preflight.preflight import to_json
+            from reasoner.preflight.problem_list import problem_list, write_problems
 
         done = measure(run, problems=problems, samples=samples, seconds=seconds, model=model)
         if write is not None:
-            known = [(p.id, p.difficulty) for part in load_problems(done.config)[0] for p in part]
+            known = [problem for part in load_problems(done.config)[0] for problem in part]
             rows = problem_list(done, known)
             write_problems(write, rows)
             typer.echo(
                 f"{len(rows)} of {len(known)} problems -> {write}; use them with task.problems_file={write}", err=True
             )
+            if causes_of(done):
+                typer.echo("write them again after what is advised first: it changes which are solved", err=True)
         if as_json:
             typer.echo(json_line(to_json(done)))
         else:
@@ -73,7 +77,8 @@ def preflight(
 
 
 def _print(done: Preflight) -> None:
-    from reasoner.preflight.preflight import sentences, to_json
+    from reasoner.preflight.advice import sentences
+    from reasoner.preflight.preflight import to_json
     from verifiers.terminal.console import plain_console
     from verifiers.terminal.program import as_started
 

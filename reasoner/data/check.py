@@ -226,11 +226,24 @@ def _finish(report: Report, tested: int) -> None:
     """Compare the test split with the training split."""
     if len(report.splits) < 2 or not all(figures.usable for figures in report.splits):
         return
-    train, test = report.splits
+    report.shared = shared_rows(*report.splits, tested=tested)
+
+
+def shared_rows(train: Figures, test: Figures, *, tested: int) -> Shared:
+    """Return the overlap of test rows with training rows; at most `tested` of them are compared by shared words."""
     equal, numbers = test.asking.shared(train.asking)
     own = test.near[:tested]
     near = [one for one in find_overlaps(train.near, own) if one.share < 1]
-    report.shared = Shared(equal, [test.named(number) for number in numbers], near, len(own), len(train.near))
+    return Shared(equal, [test.named(number) for number in numbers], near, len(own), len(train.near))
 
 
-__all__ = ["Report", "Shared", "Watch", "check_demonstrations", "check_preferences", "check_stage", "check_task"]
+__all__ = [
+    "Report",
+    "Shared",
+    "Watch",
+    "check_demonstrations",
+    "check_preferences",
+    "check_stage",
+    "check_task",
+    "shared_rows",
+]

@@ -9,32 +9,34 @@ import inspect
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import render
 from reasoner.observe.explain.prompt_rules import ROLE_MARKS
 from reasoner.observe.explain.significance import percent
+from reasoner.preflight.pass_rates import FEWEST
+from reasoner.preflight.surprise import Surprise, surprise_of
 from reasoner.records import Rollout
 from reasoner.rollout.grading import grading_row
 from reasoner.rollout.round import Sampled, training_params
 from reasoner.session.session import Session
 from reasoner.storage.history import Row
-from verifiers import JSON, Outcome
+from tasks import Problem
+from verifiers import JSON, Outcome, Verdict
 from verifiers.pool import GradingRequest
 from verifiers.registry import verifier_class
+from verifiers.stats import wilson_interval
 
 UNREAD = 0.3
 """Share of completions without an answer from which on the format is reported as the first thing to fix (our
 choice)."""
-RARELY = 0.3
-"""Share of right answers below which a suspicious template is reported (our choice)."""
+RARELY, SOLVED = 0.3, 0.03
+"""Share of right answers below which a suspicious template is reported, unless this share of the problems is right in
+half of its samples or more (our choice)."""
 REGRADED, GREEDY_PROBLEMS = 128, 48
 """Number of completions graded again leniently; number of problems answered greedily."""
-FOREIGN_NATS, FOREIGN_TIMES = 2.0, 5.0
-"""Worked solutions with at least this many nats per token, and this many times the nats of the model's own text, are
-called foreign (our choice). A model that is only weak at a task finds them about as surprising as its own text."""
 
 
 class Lenient(NamedTuple):
@@ -55,6 +57,10 @@ class Greedy(NamedTuple):
     greedy: float
     sampled: float
     """`greedy` and `sampled` are shares of right answers, 0 .. 1."""
+    unread: float = 0.0
+    """Share of the greedy completions without an answer."""
+    cooler: float | None = None
+    """Share of right answers at the temperature that `cooler` gives; None if greedy answers are not far better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,7 @@ class Causes:
 
     lenient: Lenient | None = None
     greedy: Greedy | None = None
+    surprise: Surprise = field(default_factory=Surprise)
     unused_marks: tuple[str, ...] = ()
     """Turn marks that are tokens of the tokenizer but do not occur in the prompts."""
 
@@ -76,6 +83,7 @@ def find_causes(session: Session, rounds: Sequence[Sampled]) -> Causes:
     return Causes(
         lenient=_read_again(session, rollouts),
         greedy=_greedily(session, rounds) if weak else None,
+        surprise=surprise_of(session, rounds),
         unused_marks=_unused_marks(session, rollouts),
     )
 
@@ -118,21 +126,43 @@ def _verifier_override(config: StageConfig, rollout: Rollout, name: str, options
 
 
 def _greedily(session: Session, rounds: Sequence[Sampled]) -> Greedy | None:
-    """Answer the first problems of the rounds at temperature 0; None if nothing could be graded."""
+    """Answer the first problems of the rounds at temperature 0; if that is far better, also at a lower temperature.
+
+    Returns:
+        None if nothing could be graded.
+    """
     groups = [group for sampled in rounds for group in sampled.groups][:GREEDY_PROBLEMS]
-    params = replace(training_params(session.config), temperature=0.0)
     problems_P = [group.problem for group in groups]
-    label = "preflight: greedily"
-    with session.producer.progress(label, len(problems_P)) as advance:
-        done = session.producer.rounds.sample(
-            problems_P, group_size=1, params=params, seed_parts=("preflight", "greedy"), step=0, on_progress=advance
-        ).all()
-    greedy = [r.verdict for group in done.groups for r in group.rollouts if r.verdict.graded]
+    greedy = _answered(session, problems_P, temperature=0.0)
     sampled = [r.verdict for group in groups for r in group.rollouts if r.verdict.graded]
     if not greedy or not sampled:
         return None
-    shares = [sum(v.outcome is Outcome.CORRECT for v in verdicts) / len(verdicts) for verdicts in (greedy, sampled)]
-    return Greedy(len(greedy), shares[0], shares[1])
+    unread = sum(verdict.outcome is Outcome.NO_ANSWER for verdict in greedy) / len(greedy)
+    found = Greedy(len(greedy), _right(greedy), _right(sampled), unread)
+    temperature = cooler(session.config.rollout.temperature)
+    if not _hotter(found) or not (again := _answered(session, problems_P, temperature=temperature)):
+        return found
+    return found._replace(cooler=_right(again))
+
+
+def _answered(session: Session, problems_P: Sequence[Problem], *, temperature: float) -> list[Verdict]:
+    """Return the graded verdicts of one completion of each problem."""
+    params = replace(training_params(session.config), temperature=temperature)
+    label = "preflight: greedily" if temperature == 0 else f"preflight: at temperature {temperature:g}"
+    with session.producer.progress(label, len(problems_P)) as advance:
+        done = session.producer.rounds.sample(
+            problems_P, group_size=1, params=params, seed_parts=("preflight", label), step=0, on_progress=advance
+        ).all()
+    return [r.verdict for group in done.groups for r in group.rollouts if r.verdict.graded]
+
+
+def _right(verdicts: Sequence[Verdict]) -> float:
+    return sum(verdict.outcome is Outcome.CORRECT for verdict in verdicts) / len(verdicts)
+
+
+def cooler(temperature: float) -> float:
+    """Return the temperature to try instead of one that is too high: 1, or 0.7 of it (our choice)."""
+    return 1.0 if temperature > 1 else max(0.1, round(0.7 * temperature, 2))
 
 
 def _unused_marks(session: Session, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
@@ -149,70 +179,93 @@ def _unused_marks(session: Session, rollouts: Sequence[Rollout]) -> tuple[str, .
 # ----------------------------------------------------------------------------------------------------- sentences
 
 
-def template_sentences(causes: Causes, template: Mapping[str, float], rows: Sequence[Row]) -> Iterator[str]:
-    """Yield advice on prompts that differ from those that the model was trained on.
-
-    Args:
-        causes: the findings.
-        template: nats per token of worked solutions for each way to render the prompt; the name of the config's own way
-            ends with "(the config)".
-        rows: the samples.
-    """
-    ours = next((value for name, value in template.items() if name.endswith("(the config)")), 0.0)
-    name, other = min(template.items(), key=lambda pair: pair[1], default=("", 0.0))
-    if other < 0.7 * ours:
+def template_sentences(causes: Causes, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield advice on prompts that differ from those that the model was trained on."""
+    surprise = causes.surprise
+    ours, (name, least) = surprise.ours, surprise.best
+    if ours is not None and least < 0.7 * ours:
         yield (
-            f"the worked solutions are much likelier after {name} prompts ({other:.2f} nats a token against"
+            f"the worked solutions are much likelier after {name} prompts ({least:.2f} nats a token against"
             f" {ours:.2f}): the model was trained on those; set"
             f" prompt.chat={'always' if name == 'chat' else 'never'}."
         )
         return
-    tokens = sum(len(row.logprobs) for row in rows)
-    own = -sum(float(row.logprobs.sum()) for row in rows) / max(1, tokens)
-    foreign = tokens > 0 and other > FOREIGN_NATS and other > FOREIGN_TIMES * own
-    rarely_right = sum(row.right for row in rows) < RARELY * len(rows)
-    if causes.unused_marks and rarely_right and (foreign or not template):
+    if _knows_its_prompts(rows):
+        return  # its answers may have another form than the solutions, and other problems may be too hard
+    measured = f"{least:.2f} nats a token; the model's own text {surprise.own:.2f}"
+    if causes.unused_marks and (surprise.foreign or not surprise.ways):
         yield (
             f"the tokenizer has the turn marks {', '.join(causes.unused_marks[:3])}, and its chat template uses none of"
             " them: it is another model's. Use the tokenizer that belongs to the model (model.tokenizer), or set"
             " prompt.chat=never and write the marks into prompt.template."
+            + (f" The worked solutions are surprising after every prompt ({measured})." if surprise.ways else "")
         )
-    elif foreign:
+    elif surprise.foreign and not surprise.of_form:
         yield (
-            f"the worked solutions are surprising after every prompt ({other:.2f} nats a token; the model's own text"
-            f" {own:.2f}): it was trained with another template, or on answers of another form. Compare the prompts"
-            " with those of its model card; set prompt.template or model.tokenizer, or begin with an sft stage on these"
-            " solutions."
+            f"the worked solutions are surprising after every prompt ({measured}) and all along: the model was"
+            " trained with another template, or on answers of another kind. Compare the prompts with those of its model"
+            " card; set prompt.template or model.tokenizer, or begin with an sft stage on these solutions."
         )
+
+
+def _knows_its_prompts(rows: Sequence[Row]) -> bool:
+    """Return True if answers are not rarely right, or some problems are mostly solved: that needs the right prompts."""
+    found: dict[str, list[bool]] = {}
+    for row in rows:
+        found.setdefault(row.problem, []).append(row.right)
+    solved = sum(2 * sum(rights) >= len(rights) for rights in found.values())
+    return sum(row.right for row in rows) >= RARELY * len(rows) or solved >= max(FEWEST, SOLVED * len(found))
 
 
 def form_sentences(config: StageConfig, causes: Causes, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield advice on answers that are not recognised, and on a temperature that is too high for the model."""
-    unread = [row for row in rows if row.outcome == Outcome.NO_ANSWER]
-    if rows and len(unread) > UNREAD * len(rows):
-        text = (
-            f"in {percent(len(unread) / len(rows))} of the completions the verifier finds no answer, as in"
-            f" {unread[0].completion[-60:]!r}"
-        )
-        found = causes.lenient
-        if found is not None and found.read > 0.2 * found.tried:
-            yield (
-                f"{text}: read leniently {percent(found.read / found.tried)} of them have one, and"
-                f" {percent(found.right / found.tried)} are right. Set {found.override}, or say in prompt.system how"
-                " the answer must be written."
-            )
-        else:
-            yield f"{text}: say in prompt.system or prompt.template how the answer must be written."
+    """Yield advice on a temperature that is too high for the model, and on answers that are not recognised.
+
+    Answers that are recognised in greedy completions, but not in the samples, are lost by the temperature.
+    """
     greedy = causes.greedy
-    if greedy is not None and _hotter(greedy):
+    hot = greedy is not None and _hotter(greedy)
+    if greedy is not None and hot:
+        lower = cooler(config.rollout.temperature)
+        at_lower = "" if greedy.cooler is None else f", at temperature {lower:g} {percent(greedy.cooler)}"
         yield (
             f"temperature {config.rollout.temperature:g} is high for this model: greedily {percent(greedy.greedy)} of"
-            f" {greedy.problems} problems are right, sampled {percent(greedy.sampled)}; set"
-            f" rollout.temperature={max(0.1, round(0.7 * config.rollout.temperature, 2)):g}."
+            f" {greedy.problems} problems are right, sampled {percent(greedy.sampled)}{at_lower}; set"
+            f" rollout.temperature={lower:g}."
         )
+    if not (greedy is not None and hot and greedy.unread < UNREAD):
+        yield from _unread_sentences(causes, rows)
+    surprise = causes.surprise
+    if surprise.foreign and surprise.of_form and not hot and not _knows_its_prompts(rows):
+        yield (
+            f"the worked solutions have another form than the model's answers: they are surprising in one part, as at"
+            f" {' and '.join(map(repr, surprise.spots))} ({surprise.best[1]:.2f} nats a token; the calmest half"
+            f" {surprise.calm:.2f}, the model's own text {surprise.own:.2f}), so it knows these prompts. Say in"
+            " prompt.system or prompt.template how answers must be written, set the verifier to what the model writes,"
+            " or begin with an sft stage on these solutions."
+        )
+
+
+def _unread_sentences(causes: Causes, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield advice on answers that the verifier does not find."""
+    unread = [row for row in rows if row.outcome == Outcome.NO_ANSWER]
+    if not rows or len(unread) <= UNREAD * len(rows):
+        return
+    text = (
+        f"in {percent(len(unread) / len(rows))} of the completions the verifier finds no answer, as in"
+        f" {unread[0].completion[-60:]!r}"
+    )
+    found = causes.lenient
+    if found is not None and found.read > 0.2 * found.tried:
+        yield (
+            f"{text}: read leniently {percent(found.read / found.tried)} of them have one, and"
+            f" {percent(found.right / found.tried)} are right. Set {found.override}, or say in prompt.system how"
+            " the answer must be written."
+        )
+    else:
+        yield f"{text}: say in prompt.system or prompt.template how the answer must be written."
 
 
 def _hotter(found: Greedy) -> bool:
-    """Return True if greedy answers are right far more often: by half, and by two and a half standard errors."""
-    error = (found.greedy * (1 - found.greedy) / found.problems) ** 0.5
-    return found.greedy > 1.5 * found.sampled and found.greedy - found.sampled > 2.5 * error > 0
+    """Return True if greedy answers are right twice as often, even at the lower end of their 95 % interval."""
+    interval = wilson_interval(round(found.greedy * found.problems), found.problems)
+    return interval.low > max(2 * found.sampled, 0.02)

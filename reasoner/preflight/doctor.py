@@ -209,10 +209,11 @@ def _run(command: list[str]) -> str | None:
 
 def config_checks(run: RunConfig, *, model: str | None = None) -> Iterator[Check]:
     """Yield the checks of a config: references, sandbox, weight sync, and engine and trainer on the same tokens."""
-    from reasoner.preflight.preflight import sampling_stage
+    from reasoner.preflight.preflight import sampling_stage, tests_problems
 
     stage = sampling_stage(run, None, model, untrained=True)
     yield _guarded("gold", lambda: _golds(stage))
+    yield _guarded("rows", lambda: _rows(stage, tests=tests_problems(run)))
     yield _guarded("sandbox", lambda: _sandbox(stage))
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
         yield from _engine_checks(stage, Path(folder))
@@ -262,6 +263,33 @@ def _golds(stage: StageConfig) -> Check:
         f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
     )
     return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{worked_text}")
+
+
+def _rows(stage: StageConfig, *, tests: bool) -> Check:
+    """Count the rows that share a prompt, that contradict each other, and that are held out and trained on."""
+    from reasoner.data.problems import load_problems
+    from reasoner.preflight.all_rows import count_rows
+
+    found = count_rows(load_problems(stage)[0], stage, tests=tests)
+    repeats = found.repeats
+    said = f"{found.train} training rows, {repeats.prompts} different prompts"
+    if found.shared is not None:
+        said += f"; {found.shared.equal} of {found.tested} held-out rows have the prompt of a training row"
+    if not found.contradicts:
+        return Check(name="rows", state=State.OK, found=said)
+    return Check(
+        name="rows",
+        state=State.FAILED,
+        found=f"{said}; {repeats.contradicting} training rows have the prompt of another row and another reference,"
+        f" such as {' and '.join(found.examples)}",
+        costs="the model cannot know which reference is meant",
+        command=f"fix or drop these rows; {_check_command(stage.task[0])} counts them",
+    )
+
+
+def _check_command(section: TaskSection) -> str:
+    path = section.options.get("path")
+    return f"`reasoner data check {path}`" if isinstance(path, str) else "`reasoner data check FILE`"
 
 
 def _validate_command(section: TaskSection) -> str:

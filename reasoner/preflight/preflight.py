@@ -10,8 +10,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +19,33 @@ from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.kl_control import KLControl, KLState
 from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
-from reasoner.config.no_effect import little_effect, refuse_no_effect
+from reasoner.config.no_effect import refuse_no_effect
 from reasoner.config.stage import RunConfig, StageConfig
-from reasoner.data.prompt import render
 from reasoner.monitoring.metrics import peak_memory_mb
-from reasoner.observe.explain import Finding, findings
-from reasoner.observe.explain.significance import percent
-from reasoner.preflight.causes import Causes, find_causes, form_sentences, template_sentences
-from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
+from reasoner.observe.explain import findings
+from reasoner.preflight.advice import GROUP_SIZES, sentences
+from reasoner.preflight.all_rows import count_rows
+from reasoner.preflight.causes import find_causes
+from reasoner.preflight.fields import (
+    Side,
+    belief_of,
+    facts_of_row,
+    hopeless_side,
+    separating,
+)
+from reasoner.preflight.measured import Bin, Preflight, TwoKinds, counts_of
+from reasoner.preflight.pass_rates import fits, fitted, two_kinds
+from reasoner.preflight.problem_list import kept_of
+from reasoner.preflight.signal_chance import Belief, signal_chance
 from reasoner.rollout.round import Sampled
 from reasoner.rollout.selection import select
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
-from reasoner.storage.files import write_text
 from reasoner.storage.history import History, Row, UpdateRecord, attach_updates, config_before, row_of
 from reasoner.storage.rows import rollout_row
 from reasoner.train import learn
 from verifiers import JSON
-from verifiers.jsonl import json_line
-
-GROUP_SIZES = (2, 4, 8, 16, 32)
-TEMPLATE_PROBLEMS = 16
-WANTED_SIGNAL = 0.5
-"""Share of groups with signal that a suggested group size aims at (our choice); beyond it a larger group costs more in
-samples than it gains in groups."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """Problems of similar difficulty."""
-
-    name: str
-    problems: int
-    belief: Beta
-    low: float
-    high: float
-    """`low` and `high`: bounds of the pass rates of 90 % of the problems."""
-    difficulties: tuple[float, float] | None = None
-    """Lowest and highest difficulty of the problems; None if they are not divided by difficulty."""
-
-
-@dataclass(kw_only=True)
-class Preflight:
-    """All measurements."""
-
-    config: StageConfig
-    rows: list[Row]
-    bins: list[Bin]
-    whole: Beta
-    seconds_per_step: float
-    split: dict[str, float]
-    tokens_per_step: float
-    memory_mb: float
-    seconds: float
-    findings: list[Finding]
-    template: dict[str, float] = field(default_factory=dict[str, float])
-    """Nats per token of worked solutions, for each way to render the prompt."""
-    causes: Causes = field(default_factory=Causes)
-
-    @property
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """By problem: number of right samples, and number of samples with a verdict of right or wrong."""
-        return _counts(self.rows)
-
-    def shares(self) -> dict[str, float]:
-        """Return the shares of problems whose samples are all wrong, mixed, and all right."""
-        counts = [*self.counts.values()]
-        total = max(1, len(counts))
-        wrong, right = sum(c == 0 for c, _ in counts) / total, sum(c == n for c, n in counts) / total
-        return {"all wrong": wrong, "mixed": sum(0 < c < n for c, n in counts) / total, "all right": right}
 
 
 def preflight(
@@ -116,27 +73,35 @@ def preflight(
         while sampled < problems and (not rounds or time.monotonic() - started < seconds):
             rounds.append(_round(session, len(rounds)))
             sampled += len(rounds[-1].groups)
-        template = _template_probe(session)
         causes = find_causes(session, rounds)
         rows = _rows(rounds)
         split = _step_times(session, rounds, rows)
         history = History(config=stage, before=config_before(stage), rows=rows, environment=_machine(session))
         memory = peak_memory_mb()
         lengths = [row.tokens for row in rows]
-        return Preflight(
+        whole, kinds = pass_rates(rows)
+        done = Preflight(
             config=stage,
             rows=rows,
-            bins=_bins(rows),
-            whole=fitted([*_counts(rows).values()]),
+            bins=_bins(rows, kinds),
+            whole=whole,
+            kinds=kinds,
             seconds_per_step=sum(split.values()),
             split=split,
             tokens_per_step=sum(lengths) / len(lengths) * stage.rollout.problems_per_step * stage.rollout.group_size,
             memory_mb=memory,
             seconds=time.monotonic() - started,
             findings=findings(history),
-            template=template,
             causes=causes,
+            all_rows=count_rows(session.producer.problems.parts, stage, tests=tests_problems(run)),
         )
+        done.kept = kept_of(done, session.producer.problems.parts)
+        return done
+
+
+def tests_problems(run: RunConfig) -> bool:
+    """Return True if a stage that samples is evaluated on held-out problems."""
+    return any(METHODS[stage.method].samples and stage.evaluates for stage in run.stages)
 
 
 def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, untrained: bool = False) -> StageConfig:
@@ -202,17 +167,32 @@ def _rows(rounds: Sequence[Sampled]) -> list[Row]:
     return [row_of(record) for record in records]
 
 
-def _counts(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        if row.mark is not None:
-            right, total = found.get(row.problem, (0, 0))
-            found[row.problem] = (right + row.right, total + 1)
-    return found
+def pass_rates(rows: Sequence[Row]) -> tuple[Belief, TwoKinds | None]:
+    """Return the distribution of pass rates, and the two kinds of problems if there are two."""
+    by_problem = counts_of(rows)
+    counts = [*by_problem.values()]
+    found = fits(counts)
+    whole = min(found, key=lambda fit: fit.bic).belief
+    of = {row.problem: facts_of_row(row) for row in rows}
+    facts = [of[name] for name in by_problem]
+    told = two_kinds(counts, found)
+    if told is not None:
+        return whole, TwoKinds(told.shares, told.means, separating(facts, counts, told))
+    split = hopeless_side(facts, counts, found[0]) if counts else None
+    if split is None:
+        return whole, None
+    total = sum(split.sizes)
+    return whole, TwoKinds((split.sizes[0] / total, split.sizes[1] / total), split.means, split)
 
 
-def _bins(rows: Sequence[Row]) -> list[Bin]:
-    """Divide the problems by difficulty into up to four ranges; by task if no difficulty is known."""
+def _bins(rows: Sequence[Row], kinds: TwoKinds | None = None) -> list[Bin]:
+    """Divide the problems by what separates two kinds; else by difficulty into up to four ranges; else by task."""
+    if kinds is not None and kinds.split is not None:
+        counts = [*counts_of(rows).values()]
+        sides = zip(
+            (kinds.split.rare, kinds.split.other), kinds.split.sizes, belief_of(kinds.split, counts), strict=True
+        )
+        return [_bin(str(side), size, belief, side=side) for side, size, belief in sides]
     levels = sorted({row.difficulty for row in rows if row.difficulty is not None})
     named: dict[str, list[Row]] = {}
     for row in rows:
@@ -226,20 +206,24 @@ def _bins(rows: Sequence[Row]) -> list[Bin]:
         named.setdefault(name, []).append(row)
     found: list[Bin] = []
     for name, members in sorted(named.items()):
-        counts = _counts(members)
+        counts = counts_of(members)
         belief = fitted([*counts.values()])
         levels_here = [row.difficulty for row in members if row.difficulty is not None]
-        found.append(
-            Bin(
-                name=name,
-                problems=len(counts),
-                belief=belief,
-                low=belief.quantile(0.05),
-                high=belief.quantile(0.95),
-                difficulties=(min(levels_here), max(levels_here)) if levels_here and len(levels) > 1 else None,
-            )
-        )
+        ranges = (min(levels_here), max(levels_here)) if levels_here and len(levels) > 1 else None
+        found.append(_bin(name, len(counts), belief, difficulties=ranges))
     return found
+
+
+def _bin(
+    name: str,
+    problems: int,
+    belief: Belief,
+    *,
+    difficulties: tuple[float, float] | None = None,
+    side: Side | None = None,
+) -> Bin:
+    low, high = belief.quantile(0.05), belief.quantile(0.95)
+    return Bin(name=name, problems=problems, belief=belief, low=low, high=high, difficulties=difficulties, side=side)
 
 
 # ------------------------------------------------------------------------------------------------------ one step
@@ -282,141 +266,6 @@ def _machine(session: Session) -> dict[str, JSON]:
     return {"device": "cpu" if session.policy.device.type == "cpu" else "cuda"}
 
 
-def _template_probe(session: Session) -> dict[str, float]:
-    """Return the nats per token of worked solutions, for the config's prompts and the other ways to render them.
-
-    A solution is far likelier after prompts like those that the model was trained on.
-    """
-    tokenizer, section = session.policy.tokenizer, session.config.prompt
-    problems = [p for part in session.producer.problems.parts for p in part[:TEMPLATE_PROBLEMS] if p.demonstration]
-    if not problems or not all(isinstance(p.prompt, str) for p in problems) or not tokenizer.chat_template:
-        return {}
-    uses = "chat" if section.chat != "never" else "plain"
-    found: dict[str, float] = {}
-    for name in ("chat", "plain"):
-        own = name == uses
-        other = section if own else section.model_copy(update={"chat": "always" if name == "chat" else "never"})
-        total = count = 0.0
-        try:
-            prompts = render(problems, tokenizer, other)
-        except ConfigError:  # for example, the chat template rejects the system message
-            continue
-        for problem, prompt in zip(problems, prompts, strict=True):
-            answer = tokenizer(problem.demonstration, add_special_tokens=False)["input_ids"]
-            ids = [*prompt.ids, *answer][: session.policy.context]
-            scored = session.policy.score_tokens(ids)[len(prompt.ids) - 1 :]
-            total, count = total - sum(scored), count + len(scored)
-        found[f"{name}{' (the config)' if own else ''}"] = total / max(1.0, count)
-    return found
-
-
-# ----------------------------------------------------------------------------------------------------- sentences
-
-
-def sentences(done: Preflight) -> Iterator[str]:
-    """Yield advice on what to change, with numbers, causes before symptoms; nothing if the config is fine."""
-    rollout = done.config.rollout
-    yield from template_sentences(done.causes, done.template, done.rows)
-    yield from form_sentences(done.config, done.causes, done.rows)
-    yield from (f"{sentence}." for sentence in little_effect(done.config))
-    now = signal_chance(done.whole, rollout.group_size)
-    chances = {size: signal_chance(done.whole, size) for size in GROUP_SIZES}
-    shares = done.shares()
-    if done.counts and now < WANTED_SIGNAL:
-        larger = next(
-            (size for size in GROUP_SIZES if size > rollout.group_size and chances[size] >= WANTED_SIGNAL), None
-        )
-        if larger is not None and shares["all wrong"] < 0.9:
-            yield (
-                f"group_size={larger} would give {percent(chances[larger])} of the groups signal, {rollout.group_size}"
-                f" gives {percent(now)}: set rollout.group_size={larger} and"
-                f" rollout.problems_per_step={max(1, rollout.problems_per_step * rollout.group_size // larger)} for the"
-                " same number of samples per step."
-            )
-    if shares["all wrong"] > 0.8:
-        yield (
-            f"{percent(shares['all wrong'])} of the problems were never solved in {rollout.group_size} samples: begin"
-            f" with an sft stage or a stronger model, or with easier problems{_one_of(done.bins, max)}."
-        )
-    if shares["all right"] > 0.8:
-        yield (
-            f"{percent(shares['all right'])} of the problems are solved every time: use harder"
-            f" ones{_one_of(done.bins, min)}."
-        )
-    useful = [b for b in done.bins if signal_chance(b.belief, rollout.group_size) > 2 * now and b.problems >= 8]
-    for each in useful:
-        yield (
-            f"{each.name} gives {percent(signal_chance(each.belief, rollout.group_size))} of its groups signal, the"
-            f" whole data {percent(now)}: --write-problems FILE keeps the problems that are likely to have some."
-        )
-    distinct = _distinct(done.rows)
-    if distinct < 0.3:
-        yield (
-            f"of problems that are not always solved, only {percent(distinct)} of the completions differ from each"
-            f" other: raise rollout.temperature above {rollout.temperature:g}."
-        )
-    for finding in done.findings:
-        if (
-            finding.level != "note"
-            and finding.code not in ("all-wrong", "all-right", "no-diversity", "no-answer")
-            and not finding.follows
-        ):
-            yield f"{finding.title}. Try: {finding.change}"
-
-
-def _one_of(bins: Sequence[Bin], pick: Callable[..., Bin]) -> str:
-    """Name the easiest (max) or hardest (min) problems in parentheses; "" if there is only one kind."""
-    if len(bins) < 2:
-        return ""
-    found = pick(bins, key=lambda each: each.belief.mean)
-    return f" ({found.name}: {percent(found.belief.mean)} right)"
-
-
-def _distinct(rows: Sequence[Row]) -> float:
-    """Return the mean share of distinct texts among the samples of problems that are not all right; 1 without any."""
-    groups: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.step, row.group), []).append(row)
-    shares = [len({r.completion for r in g}) / len(g) for g in groups.values() if not all(r.right for r in g)]
-    return sum(shares) / len(shares) if shares else 1.0
-
-
-def problem_list(
-    done: Preflight, known: Sequence[tuple[str, float | None]], *, least: float = 0.5
-) -> list[dict[str, JSON]]:
-    """Return the problems that are likely enough to have signal, as rows for task.problems_file.
-
-    Args:
-        done: the measurement.
-        known: (id, difficulty) of all training problems.
-        least: a problem is kept if its chance of signal is at least this share of the mean chance.
-    Returns:
-        rows {"id", "signal", "pass_rate", "samples"}.
-    """
-    size = done.config.rollout.group_size
-    counts = done.counts
-    mean = signal_chance(done.whole, size)
-    found: list[dict[str, JSON]] = []
-    for name, difficulty in known:
-        right, total = counts.get(name, (0, 0))
-        prior = _prior(done, difficulty)
-        belief = Beta(prior.a + right, prior.b + total - right)
-        chance = signal_chance(belief, size)
-        if chance >= least * mean:
-            found.append({"id": name, "signal": round(chance, 4), "pass_rate": round(belief.mean, 4), "samples": total})
-    return found
-
-
-def _prior(done: Preflight, difficulty: float | None) -> Beta:
-    """Return the distribution of pass rates at this difficulty: that of the nearest bin, or of all problems."""
-    near = [
-        (max(b.difficulties[0] - difficulty, difficulty - b.difficulties[1], 0.0), b.belief)
-        for b in done.bins
-        if b.difficulties is not None and difficulty is not None
-    ]
-    return min(near, key=lambda pair: pair[0])[1] if near else done.whole
-
-
 def to_json(done: Preflight) -> dict[str, Any]:
     """Return the measurements, advice and findings as a JSON object."""
     lengths = sorted(row.tokens for row in done.rows)
@@ -429,6 +278,15 @@ def to_json(done: Preflight) -> dict[str, Any]:
         "shares": {name: round(value, 4) for name, value in done.shares().items()},
         "signal": {str(g): round(signal_chance(done.whole, g), 4) for g in sorted({*GROUP_SIZES, size})},
         "pass_rate": round(done.whole.mean, 4),
+        "kinds": None
+        if done.kinds is None
+        else {
+            "shares": [round(share, 4) for share in done.kinds.shares],
+            "pass_rates": [round(mean, 4) for mean in done.kinds.means],
+            "separated_by": done.kinds.split.rare.field if done.kinds.split else None,
+        },
+        "all_rows": done.all_rows.to_json() if done.all_rows else None,
+        "kept": None if done.kept is None else done.kept._asdict(),
         "bins": [
             {
                 "name": b.name,
@@ -462,13 +320,14 @@ def to_json(done: Preflight) -> dict[str, Any]:
             "hours": round(done.seconds_per_step * done.config.steps / 3600, 3),
         },
         "memory_mb": round(done.memory_mb),
-        "template": {name: round(value, 3) for name, value in done.template.items()},
+        "template": {name: round(value, 3) for name, value in done.causes.surprise.ways.items()},
+        "surprise": {
+            "own_text": round(done.causes.surprise.own, 3),
+            "ended": round(done.causes.surprise.ended, 3),
+            "calmest_half": round(done.causes.surprise.calm, 3),
+            "most_at": [*done.causes.surprise.spots],
+        },
         "seconds": round(done.seconds, 1),
         "advice": [*sentences(done)],
         "findings": [finding.to_json() for finding in done.findings],
     }
-
-
-def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
-    """Write one JSON line per problem."""
-    write_text(path, "".join(json_line(row) + "\n" for row in rows))

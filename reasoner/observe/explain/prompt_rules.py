@@ -288,7 +288,7 @@ def _twins(history: History) -> Iterator[Finding]:
             rollouts=places([row for rows in contradicting for row in rows]),
             explains=frozenset({"all-wrong", "no-progress", "one-answer-for-all", "duplicate-problems"}),
         )
-    if total >= 16 and share >= 0.5:
+    if total >= 16 and share >= COPIES:
         yield Finding(
             code="duplicate-problems",
             level=Level.WARNING,
@@ -309,6 +309,8 @@ def _answer(row: Row) -> str | None:
 TWINS = 0.05
 """Share of problems that contradict another one from which on it is worth more than a note: about the label noise of
 public data sets (our choice)."""
+COPIES = 0.5
+"""Share of problems with the prompt of another one from which on copies are reported (our choice)."""
 
 
 def _mean(rows: list[Row]) -> float:

@@ -32,6 +32,12 @@ def test_counts_are_those_of_a_slow_count(seed: int) -> None:
     assert (found.duplicates, found.contradictions) == (len(duplicates), len(contradictions))
     assert found.duplicate_rows == sorted(duplicates)[:3]
     assert found.contradiction_rows == sorted(contradictions)[:3]
+    answers: dict[str, list[str]] = {}
+    for asked, right in rows:
+        answers.setdefault(asked, []).append(right)
+    assert found.prompts == len(answers)
+    assert found.sharing == sum(len(given) for given in answers.values() if len(given) > 1)
+    assert found.contradicting == sum(len(given) for given in answers.values() if len(set(given)) > 1)
 
 
 def test_rows_that_another_survey_has_too() -> None:

@@ -51,6 +51,23 @@ def test_golds_that_their_own_verifier_rejects_fail() -> None:
     assert good.state is State.OK
 
 
+@pytest.mark.parametrize(("wrong", "state"), [(0, State.OK), (1, State.OK), (6, State.FAILED)])
+def test_rows_that_contradict_each_other_fail(tmp_path: Path, wrong: int, state: State) -> None:
+    rows = [(n, n + 1) for n in range(60)] + [(n, 0) for n in range(wrong)]
+    text = "".join(json.dumps({"prompt": f"{a} + 1?", "reference": str(b)}) + "\n" for a, b in rows)
+    (tmp_path / "rows.jsonl").write_text(text)
+    (tmp_path / "test.jsonl").write_text(text.splitlines()[0] + "\n")
+    options = {"path": f"{tmp_path}/rows.jsonl", "test_path": f"{tmp_path}/test.jsonl", "verifier": "exact"}
+    config = {"method": "grpo", "model": "m", "task": {"name": "dataset", "options": options}}
+    check = doctor._rows(resolve(config).stages[0], tests=True)
+    assert check.state is state
+    assert check.found.startswith(
+        f"{60 + wrong} training rows, 60 different prompts; 1 of 1 held-out rows have the prompt of a training row"
+    )
+    assert ("12 training rows have the prompt of another row and another reference" in check.found) is (wrong == 6)
+    assert doctor._rows(resolve(config).stages[0], tests=False).found.endswith("60 different prompts") is (wrong < 6)
+
+
 def test_the_sandbox_stops_an_endless_program_and_passes_a_worked_solution() -> None:
     config: dict[str, object] = {
         "method": "grpo",

@@ -13,20 +13,20 @@ from reasoner.config.load import resolve
 from reasoner.config.sections import TaskSection
 from reasoner.data.problems import listed
 from reasoner.observe.explain import Finding, Level
-from reasoner.preflight.preflight import (
-    Bin,
-    Preflight,
-    _bins,
-    problem_list,
-    sampling_stage,
-    sentences,
-    to_json,
-    write_problems,
-)
-from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
+from reasoner.preflight.advice import sentences
+from reasoner.preflight.all_rows import AllRows
+from reasoner.preflight.causes import Causes
+from reasoner.preflight.measured import Bin, Kept, Preflight
+from reasoner.preflight.pass_rates import fitted
+from reasoner.preflight.preflight import _bins, pass_rates, sampling_stage, to_json
+from reasoner.preflight.problem_list import problem_list, write_problems
+from reasoner.preflight.signal_chance import Belief, Beta, signal_chance
+from reasoner.preflight.surprise import Surprise
 from reasoner.storage.history import Row
 from tasks import Problem
+from tasks.survey import Repeats
 from tests.unit.reasoner.runs import make_history, make_records, stage
+from verifiers import JSON
 
 
 @pytest.mark.parametrize(("a", "b", "size"), [(1.0, 1.0, 8), (0.3, 2.0, 4), (5.0, 0.5, 16)])
@@ -40,11 +40,13 @@ def test_the_fitted_belief_finds_the_pass_rates() -> None:
     rng = np.random.default_rng(1)
     counts = [(int(c), 8) for c in rng.binomial(8, rng.beta(0.5, 1.5, 3000))]
     found = fitted(counts)
+    assert isinstance(found, Beta)
     assert found.mean == pytest.approx(0.25, abs=0.02)
     assert found.a == pytest.approx(0.5, rel=0.2)
-    assert fitted([(4, 8)] * 50).a > 20  # every problem alike
+    alike = fitted([(4, 8)] * 50)
+    assert isinstance(alike, Beta)
+    assert alike.a > 20
     assert fitted([]) == Beta(1.0, 1.0)
-    assert Beta(2, 2).quantile(0.5) == pytest.approx(0.5, abs=1e-3)
 
 
 def measured(**changes: object) -> Preflight:
@@ -75,13 +77,18 @@ def made_of(counts: list[tuple[int, int]], **changes: object) -> Preflight:
     return replace(done, rows=rows, whole=whole, bins=[bin_of("all", whole, problems=len(counts))], **changes)
 
 
-def bin_of(name: str, belief: Beta, *, problems: int = 8) -> Bin:
+def bin_of(name: str, belief: Belief, *, problems: int = 8) -> Bin:
     return Bin(name=name, problems=problems, belief=belief, low=0.0, high=1.0)
 
 
-def slow_chance(belief: Beta, size: int) -> float:
+def slow_chance(belief: Belief, size: int) -> float:
     """Compute by the beta-binomial's probabilities of no and of only right samples."""
-    return float(1 - betabinom.pmf(0, size, *belief) - betabinom.pmf(size, size, *belief))
+    return float(
+        sum(
+            share * (1 - betabinom.pmf(0, size, *part) - betabinom.pmf(size, size, *part))
+            for share, part in belief.parts
+        )
+    )
 
 
 def percent(share: float) -> str:
@@ -187,9 +194,14 @@ def test_prompts_are_changed_only_where_the_others_are_much_likelier(
     template: dict[str, float], says: str | None
 ) -> None:
     done = measured(accuracy=lambda step: 0.5)
-    done.template = template
+    done.causes = Causes(surprise=Surprise(ways=template))
     said = [*sentences(done)]
-    assert (said == []) if says is None else (len(said) == 1 and said[0].endswith(says))
+    if says is None:
+        assert said == []
+        return
+    first, last = said
+    assert first.endswith(says)
+    assert last.startswith("the shares and the signal above follow from this: after the change")
 
 
 def rows_of(problems: list[tuple[str, float | None, int]]) -> list[Row]:
@@ -235,20 +247,23 @@ def test_without_difficulties_problems_are_told_apart_by_task() -> None:
     assert [b.name for b in some] == ["code", "difficulty 0.25", "difficulty 0.5"]
 
 
+def problem(name: str, difficulty: float | None = None, **info: JSON) -> Problem:
+    return Problem(id=name, prompt="p", reference="1", verifier="exact", difficulty=difficulty, info=info)
+
+
 def test_the_problem_list_drops_what_was_never_solved_and_config_reads_it(tmp_path: Path) -> None:
     done = measured(accuracy=lambda step: (0.0, 0.5, 1.0, 0.5)[step - 1])
-    known = [(name, None) for name in done.counts]
+    known = [problem(name) for name in done.counts]
     kept = problem_list(done, known, least=0.7)
     names = [str(row["id"]) for row in kept]
     mixed = [name for name, (right, total) in done.counts.items() if 0 < right < total]
     assert set(names) == set(mixed)
     file = tmp_path / "problems.jsonl"
     write_problems(file, kept)
-    problems = [Problem(id=name, prompt="p", reference="1", verifier="exact") for name, _ in known]
     section = TaskSection(name="arithmetic", problems_file=str(file))
-    assert [problem.id for problem in listed(problems, section)] == names
+    assert [problem.id for problem in listed(known, section)] == names
     with pytest.raises(ConfigError, match="none of which"):
-        [*listed([Problem(id="other", prompt="p", reference="1", verifier="exact")], section)]
+        [*listed([problem("other")], section)]
 
 
 def test_a_problem_that_was_not_sampled_is_judged_by_those_of_its_difficulty() -> None:
@@ -258,7 +273,8 @@ def test_a_problem_that_was_not_sampled_is_judged_by_those_of_its_difficulty() -
         Bin(name="difficulty quarter 1", problems=8, belief=easy, low=0, high=1, difficulties=(0.0, 0.24)),
         Bin(name="difficulty quarter 4", problems=8, belief=hard, low=0, high=1, difficulties=(0.76, 1.0)),
     ]  # fmt: skip
-    known = [("easy", 0.1), ("between", 0.4), ("hard", 0.9), ("unknown", None)]
+    named = [("easy", 0.1), ("between", 0.4), ("hard", 0.9), ("unknown", None)]
+    known = [problem(name, difficulty) for name, difficulty in named]
     assert [row["id"] for row in problem_list(done, known)] == ["easy", "between", "unknown"]
 
 
@@ -279,3 +295,86 @@ def test_a_learned_reward_is_not_called_all_wrong() -> None:
     scored = replace(done, rows=[replace(row, outcome="scored", verdict_reward=-1.5, reward=-1.5) for row in done.rows])
     assert scored.counts == {}
     assert not any("never solved" in sentence for sentence in sentences(scored))
+
+
+def of_levels(counts: dict[int, list[tuple[int, int]]], **changes: object) -> Preflight:
+    """Make samples of problems whose info has a level, with kinds and bins as preflight finds them."""
+    done = made_of([count for some in counts.values() for count in some])
+    levels = [level for level, some in counts.items() for _ in some]
+    for row in done.rows:
+        row.info = {"level": levels[int(row.problem[1:])]}
+    whole, kinds = pass_rates(done.rows)
+    return replace(done, whole=whole, kinds=kinds, bins=_bins(done.rows, kinds), **changes)
+
+
+def test_two_kinds_of_problems_are_told_with_their_field_and_what_to_do() -> None:
+    done = of_levels({5: [(0, 8)] * 90, 1: [(3, 8), (5, 8)] * 5})
+    assert [(b.name, b.problems) for b in done.bins] == [("level=5", 90), ("level=1", 10)]
+    first, second = sentences(done)
+    assert first.startswith(
+        "there are two kinds of problems: 90 % are never solved (level=5) and 10 % are right in 50 % of their samples"
+        " (level=1); hardly any and 9"
+    )
+    assert first.endswith("leave out the first kind, or begin with an sft stage on it or a stronger model.")
+    assert second.startswith("level=1 gives 9")
+    assert "--write-problems FILE keeps the problems" in second
+    known = [problem("p0", level=5), problem("p95", level=1), problem("new", level=1), problem("hard", level=5)]
+    assert [row["id"] for row in problem_list(done, known)] == ["p95", "new"], "the level says it of those not sampled"
+
+
+def test_kinds_between_which_nothing_lies_teach_little() -> None:
+    done = of_levels({5: [(0, 8)] * 60, 1: [(8, 8)] * 40})
+    assert next(iter(sentences(done))) == (
+        "there are two kinds of problems: 60 % are never solved (level=5) and 40 % are always solved (level=1); hardly"
+        " any and hardly any of their groups of 8 have signal: neither teaches much. Use problems whose difficulty lies"
+        " between them."
+    )
+    easy = of_levels({1: [(8, 8)] * 40, 5: [(2, 8), (3, 8), (4, 8)] * 20})
+    assert next(iter(sentences(easy))).endswith("leave out the second kind.")
+
+
+def test_kinds_that_both_have_signal_are_no_matter() -> None:
+    done = of_levels({5: [(1, 8), (2, 8)] * 30, 1: [(6, 8), (7, 8)] * 30})
+    assert done.kinds is not None
+    assert [*sentences(done)] == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        (Kept(40, 100, 40, 0.6), "keeps 40 of the 100 problems, of whose groups 60 % are likely to have signal"),
+        (Kept(60, 100, 40, 0.6), "20 of them were not sampled (--problems 100 samples all)."),
+        (Kept(40, 100, 40, 0.13), None),  # no gain
+        (Kept(98, 100, 98, 0.6), None),  # nearly all
+        (Kept(5, 100, 5, 0.9), None),  # nearly none
+    ],
+)
+def test_the_list_of_problems_is_offered_where_it_gains(kept: Kept, told: str | None) -> None:
+    done = replace(made_of([(0, 8)] * 87 + [(1, 8)] * 13), kept=kept)
+    assert slow_chance(done.whole, 8) < 0.15
+    said = [sentence for sentence in sentences(done) if "--write-problems" in sentence]
+    assert (said == []) if told is None else (len(said) == 1 and told in said[0])
+    wrong = replace(done, causes=Causes(surprise=Surprise(ways={"chat (the config)": 4.0, "plain": 2.7})))
+    assert len([*sentences(wrong)]) == 2, "under another template nobody knows which have signal"
+
+
+def rows_told(contradicting: int) -> AllRows:
+    repeats = Repeats(0, contradicting // 2, [], [(0, 1)], 100 - contradicting // 2, contradicting, contradicting)
+    return AllRows(100, repeats, ("train/0", "train/1"))
+
+
+def test_contradicting_references_come_before_what_they_may_cause() -> None:
+    done = replace(made_of([(0, 8)] * 20 + [(6, 8), (7, 8), (8, 8)] * 20), all_rows=rows_told(40))
+    done.findings = [
+        Finding(code=code, level=Level.FAULT, cost=0.5, title=f"It is {code}", change="fix it")
+        for code in ("contradicting-references", "references-doubtful", "ungraded")
+    ]
+    first, second, last = sentences(done)
+    assert first.startswith("40 % of the 100 training rows (40) have the prompt of another row and another reference")
+    assert second == "It is ungraded. Try: fix it"
+    assert last.startswith("the shares and the signal above follow from this")
+    few = replace(done, all_rows=rows_told(8), findings=[])
+    assert len([*sentences(few)]) > 1, "a tenth of the rows does not explain why a quarter is never solved"
+    assert not any("follow from this" in sentence for sentence in sentences(few))
+    none = replace(done, all_rows=rows_told(4), findings=[], kinds=None)
+    assert not any("another reference" in sentence for sentence in sentences(none))

@@ -24,7 +24,10 @@ from reasoner.data.prompt import render
 from reasoner.data.rows import Encoded
 from reasoner.engine.hf import HfEngine
 from reasoner.policy.policy import Policy
-from reasoner.preflight.preflight import Preflight, preflight, problem_list, sentences, to_json, write_problems
+from reasoner.preflight.advice import sentences
+from reasoner.preflight.measured import Preflight
+from reasoner.preflight.preflight import preflight, to_json
+from reasoner.preflight.problem_list import problem_list, write_problems
 from reasoner.stages.sft import negative_log_likelihood
 from tasks import Problem
 from tasks.registry import get_task
@@ -212,19 +215,24 @@ def test_bins_are_the_problems_of_each_difficulty(run: Run) -> None:
         assert found.name == f"difficulty {level:.2g}"
         assert found.difficulties == (level, level)
         assert found.problems == len({row.problem for row in run.done.rows if known[row.problem] == level})
-        assert found.low == pytest.approx(beta.ppf(0.05, *found.belief), abs=2e-3)
-        assert found.high == pytest.approx(beta.ppf(0.95, *found.belief), abs=2e-3)
+        for share, bound in ((0.05, found.low), (0.95, found.high)):
+            below, above = (
+                sum(part * beta.cdf(x, *belief) for part, belief in found.belief.parts)
+                for x in (bound - 1e-5, bound + 1e-5)
+            )
+            assert below <= share <= above
     assert sum(found.problems for found in run.done.bins) == 12
 
 
 @torch.no_grad()
-def nats(folder: Path, way: str) -> float:
-    """Return the loss per token of the first sixteen worked solutions after one kind of prompt, by a plain forward
+def nats(folder: Path, way: str, done: Preflight) -> float:
+    """Return the loss per token of the sampled problems' worked solutions after one kind of prompt, by a plain forward
     pass.
     """
+    sampled = {row.problem for row in done.rows}
     policy = Policy(stage_of(folder), accelerator=Accelerator(cpu=True))
     total, count = 0.0, 0
-    for problem in train_problems()[:16]:
+    for problem in (problem for problem in train_problems() if problem.id in sampled):
         text = str(problem.prompt) if way == "plain" else f"[{problem.prompt}]<<"
         prompt, answer = (
             policy.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, problem.demonstration)
@@ -237,12 +245,13 @@ def nats(folder: Path, way: str) -> float:
 
 
 def test_the_prompts_that_the_model_was_trained_on_are_found(folder: Path, run: Run) -> None:
-    plain, chat = nats(folder, "plain"), nats(folder, "chat")
+    plain, chat = nats(folder, "plain", run.done), nats(folder, "chat", run.done)
     assert plain < 0.7 * chat
-    assert run.done.template == pytest.approx({"plain (the config)": plain, "chat": chat}, rel=1e-4)
+    assert run.done.causes.surprise.ways == pytest.approx({"plain (the config)": plain, "chat": chat}, rel=1e-4)
     assert not any("prompt.chat" in sentence for sentence in sentences(run.done))
     wrong = preflight(run_of(folder, prompt={"chat": "auto"}), problems=1, seconds=0.0)
-    assert wrong.template == pytest.approx({"chat (the config)": chat, "plain": plain}, rel=1e-4)
+    plain, chat = nats(folder, "plain", wrong), nats(folder, "chat", wrong)
+    assert wrong.causes.surprise.ways == pytest.approx({"chat (the config)": chat, "plain": plain}, rel=1e-4)
     said = [sentence for sentence in sentences(wrong) if "prompt.chat" in sentence]
     assert len(said) == 1
     assert said[0].startswith("the worked solutions are much likelier after plain prompts (")
@@ -309,7 +318,7 @@ def test_what_could_not_be_graded_is_no_evidence(folder: Path) -> None:
 
 def test_the_file_of_problems_is_read_by_the_next_run(run: Run, tmp_path: Path) -> None:
     problems = train_problems()
-    rows = problem_list(run.done, [(problem.id, problem.difficulty) for problem in problems], least=1.0)
+    rows = problem_list(run.done, problems, least=1.0)
     assert 0 < len(rows) < len(problems)
     write_problems(tmp_path / "problems.jsonl", rows)
     section = TaskSection(name="arithmetic", problems_file=str(tmp_path / "problems.jsonl"))
