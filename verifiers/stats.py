@@ -94,8 +94,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
         ValueError: there are no values.
 
     Example:
-        >>> [round(one, 3) for one in mean_interval([1.0, 2.0, 3.0, 4.0])]
-        [2.5, 0.446, 4.554]
+        >>> [round(one, 3) for one in mean_interval([1.0, 2.0, 3.0])]
+        [2.0, -0.484, 4.484]
     """
     if not values:
         raise ValueError("values must not be empty: a mean of nothing has no value.")
