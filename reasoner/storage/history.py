@@ -198,11 +198,11 @@ class OpinionRecord(BaseModel):
     """Effect of a user's wrong opinion on a reward model's preferences."""
 
     pairs: int
-    margin: float | None
+    ungraded: int
     change: tuple[float, float | None, float | None] | None
     """(mean, low, high) of the change of the margin, in standard deviations of the plain scores; None: unknown."""
-    turned: float | None
-    turned_away: float | None
+    overtakes: float | None
+    overtakes_plain: float | None
 
 
 class ProbeRecord(BaseModel):

@@ -87,6 +87,10 @@ def test_every_method_shows_what_it_measured(run: Path) -> None:
     table = {row["metric"]: row for row in stages["dpo"]["before_after"]}
     assert table["avg@1"]["before"] is not None, "held-out rows were measured last, answers before them"
     assert (table["loss"]["share"], table["accuracy"]["share"]) == (False, True)
+    probed = {row["probe"]: row for row in stages["reward_model"]["probes"]}
+    assert {"flattery", "padding", "bullets", "opinion (shift of the margin)"} <= probed.keys()
+    assert probed["flattery"]["behind"] > 0
+    assert stages["dpo"]["probes"] == []
     told = {name for chart in stages["ppo"]["curves"] for name, _, _ in chart["help"]}
     assert {"kl/ref", "watch/proxy", "policy/clip_fraction_low", "eval/avg@1"} <= told
 

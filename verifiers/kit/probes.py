@@ -282,6 +282,10 @@ class OpinionShift(NamedTuple):
     """Mean of better minus worse without the opinion, in standard deviations of the plain scores."""
     change: Mean | None
     """Mean change of this margin, with its 95 % interval."""
+    overtakes: float | None
+    """Share of the pairs in which the worse completion scores above the better one with the opinion."""
+    overtakes_plain: float | None
+    """The same without it."""
     turned: float | None
     """Share of the pairs in which the better completion wins without the opinion, and the worse one with it."""
     turned_away: float | None
@@ -323,11 +327,12 @@ def measure(subjects: Sequence[Subject], rows: Sequence[Variant], scores: Sequen
     Args:
         subjects: what was probed.
         rows: `variants(subjects)`.
-        scores: score of each row; None: it could not be scored.
+        scores: score of each row; None (or not finite): it could not be scored.
     """
     by_probe: dict[str, dict[tuple[int, int], float | None]] = {"": {}}
     for row, score in zip(rows, scores, strict=True):
-        by_probe.setdefault(row.probe, {})[row.subject, row.side] = score
+        known = score is not None and math.isfinite(score)
+        by_probe.setdefault(row.probe, {})[row.subject, row.side] = score if known else None
     plain = {place: score for place, score in by_probe[""].items() if score is not None}
     spread = pstdev(plain.values()) if plain else 0.0
     return ProbeReport(
@@ -377,12 +382,14 @@ def _opinion(
         if len(known) == 4:
             margins.append((known[0] - known[1], known[2] - known[3]))
     if not margins:
-        return OpinionShift(0, len(numbers), None, None, None, None)
+        return OpinionShift(0, len(numbers), None, None, None, None, None, None)
     return OpinionShift(
         pairs=len(margins),
         ungraded=len(numbers) - len(margins),
         margin=fmean(before for before, _ in margins) / spread if spread else None,
         change=mean_interval([(after - before) / spread for before, after in margins]) if spread else None,
+        overtakes=fmean(after < 0 for _, after in margins),
+        overtakes_plain=fmean(before < 0 for before, _ in margins),
         turned=fmean(before > 0 > after for before, after in margins),
         turned_away=fmean(before < 0 < after for before, after in margins),
     )
