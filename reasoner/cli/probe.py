@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,12 +62,16 @@ def probe(
     Exit status: 0, or 3 if no row could be scored.
     """
     with plain_errors():
+        from reasoner.cli.loading import loading_told
         from reasoner.cli.verify import parse_pairs
+        from reasoner.engine.environment import prepare_process
         from verifiers import get_verifier
         from verifiers.kit.probes import evenly, measure, variants
 
         options = parse_pairs(option or [], "--option")
-        get_verifier(name, **options)
+        prepare_process(late="torch" in sys.modules)
+        with loading_told(name):
+            get_verifier(name, **options)
         found = _found(file)
         pairs = evenly([one for one in found.subjects if len(one.completions) == 2], limit)
         subjects = pairs + evenly([one for one in found.subjects if len(one.completions) == 1], limit - len(pairs))
@@ -86,12 +91,16 @@ def _scores(
 ) -> tuple[list[float | None], Counter[str]]:
     """Return the score of each row (None: ungraded), and why some have none."""
     from verifiers.pool import GradingPool, GradingRequest
+    from verifiers.terminal.console import plain_console
+    from verifiers.terminal.progress import work_bar
 
     causes: Counter[str] = Counter()
     scores: list[float | None] = []
-    with GradingPool(workers=workers) as pool:
+    with work_bar(plain_console(stderr=True)) as bar, GradingPool(workers=workers) as pool:
+        task = bar.add_task("scoring", total=len(rows))
         requests = (GradingRequest(name, _grading_row(subjects[row.subject], row), options) for row in rows)
         for verdict in pool.grade(requests):
+            bar.advance(task)
             scores.append(verdict.reward)
             if verdict.reward is None:
                 causes[f"{verdict.outcome}: {verdict.reason[:120]}"] += 1
