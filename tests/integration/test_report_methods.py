@@ -128,3 +128,14 @@ def test_the_browser_shows_alarms_losses_and_a_loss_that_is_not_finite(run: Path
     page.click("text=Curves")
     assert page.locator(".chart").count() > 20
     assert problems == []
+
+
+def test_the_browser_shows_the_probes_of_a_reward_model(run: Path, tmp_path: Path, browser: Any) -> None:
+    stage = next(run.glob("*-reward_model"))
+    write_report(stage, tmp_path / "report.html", audit=0)
+    page, problems, _ = open_page(browser, tmp_path / "report.html")
+    text = page.inner_text("#overview")
+    assert "Changes that should not matter to the reward model" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("flattery\t")]
+    assert "[" in row.split("\t")[1]
+    assert problems == []
