@@ -46,6 +46,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "reasoner verifiers audit math labelled.jsonl --against math-verify",
         "reasoner verifiers audit math labelled.jsonl -c expected=is_correct --min-accuracy 0.95",
     ),
+    "verifiers probe": (
+        "reasoner verifiers probe reward-model pairs.jsonl -o model=runs/rm/final",
+        "reasoner verifiers probe judge runs/first -o url=http://localhost:8000/v1 -o model=org/Judge --limit 32",
+    ),
     "environments": (
         "reasoner environments new hangman",
         "reasoner environments check guess",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
+
+if TYPE_CHECKING:
+    from verifiers import JSON
 
 
 def label(
@@ -47,19 +50,20 @@ def label(
                     label_in_terminal(sitting)
                 else:
                     serve(sitting, port)
-        print_summary(sitting, named=blind, as_json=as_json)
+        print_summary(sitting, as_json=as_json)
 
 
 def make_blind_file(file: Path, first: Path, second: Path) -> None:
     """Write the pairs of two models; a file that already contains them stays, so that labelling can continue."""
     from reasoner.label.blind import blind_pairs
-    from reasoner.label.labels import LabelError
+    from reasoner.label.labels import LabelError, models_file
     from reasoner.storage.files import write_text
 
     text = "".join(json_line(row) + "\n" for row in blind_pairs(first, second))
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise LabelError(f"{file} exists and contains other pairs. Name another file for {first} and {second}.")
     write_text(file, text)
+    write_text(models_file(file), json_line([str(first), str(second)]) + "\n")
 
 
 def serve(sitting: object, port: int) -> None:
@@ -86,24 +90,20 @@ def serve(sitting: object, port: int) -> None:
         page.shutdown()
 
 
-def print_summary(sitting: object, *, named: tuple[Path, Path] | None, as_json: bool) -> None:
-    """Print wins, ties and the win rate with its interval, by category."""
-    from reasoner.label.labels import labels_file
-    from reasoner.label.sitting import Sitting, summary
+def print_summary(sitting: object, *, as_json: bool) -> None:
+    """Print wins, ties and the win rate with its interval, plain and at equal length, by category."""
+    from reasoner.label.labels import labels_file, read_models
+    from reasoner.label.sitting import Sitting, lines, summary
     from reasoner.label.sitting import as_json as rows
 
     assert isinstance(sitting, Sitting)
     found = summary(list(sitting.pairs.values()), sitting.labels)
+    models = read_models(sitting.file)
     if as_json:
-        typer.echo(json_line({"labelled": len(sitting.labels), "pairs": len(sitting.pairs), **rows(found)}))
+        counts: dict[str, JSON] = {"labelled": len(sitting.labels), "pairs": len(sitting.pairs), "models": [*models]}
+        typer.echo(json_line(counts | rows(found)))
         return
-    first, second = (str(path) for path in named) if named else ("first", "second")
     typer.echo(f"{len(sitting.labels)} of {len(sitting.pairs)} pairs labelled, in {labels_file(sitting.file)}")
     for category, one in found.items():
-        rate = (
-            "none decided"
-            if one.win_rate is None
-            else (f"{first} preferred {one.win_rate:.1%} [{one.interval.low:.1%}, {one.interval.high:.1%}]")
-        )
-        counts = f"{first} {one.first}, {second} {one.second}, ties {one.ties}, skipped {one.skipped}"
-        typer.echo(one_line(f"{category}: {rate}; {counts}"))
+        for line in lines(category, one, models):
+            typer.echo(one_line(line))

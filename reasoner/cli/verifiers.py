@@ -13,6 +13,7 @@ import typer
 
 from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors, plain_typer
+from reasoner.cli.probe import probe
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from verifiers import JSON, Example
     from verifiers.kit.audit import Audit, Case
 
-app = plain_typer(no_args_is_help=True, help="List, make, check, audit and serve verifiers.")
+app = plain_typer(no_args_is_help=True, help="List, make, check, audit, probe and serve verifiers.")
+app.command("probe")(probe)
 
 BELOW_THRESHOLD = 1
 

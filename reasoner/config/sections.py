@@ -564,6 +564,9 @@ class RewardModelSection(Section):
     """Weight of the squared sum of a pair's rewards, which centres them on zero."""
     patience: int | None = Field(default=None, ge=1)
     """End after this many evaluations (eval.every) without a better held-out loss; None: run all steps."""
+    probe_pairs: int = Field(default=64, ge=0)
+    """Number of held-out pairs on which the last evaluation tries changes that should not matter (flattery, padding, a
+    user's wrong opinion, ...; `verifiers/kit/probes.py`). Each is scored about 20 times. 0: off."""
 
 
 OWN = "own"

@@ -22,6 +22,7 @@ from tasks import BadRow, Message, UnusableRow
 from tasks.held_out import held_out
 from tasks.inputs.formats import Reading, UnfitRow
 from tasks.inputs.spool import Picked
+from verifiers.kit.probes import Subject, opinion_of
 from verifiers.suggest import did_you_mean
 
 PAIR_SHAPE = (
@@ -56,6 +57,11 @@ class Pair:
     margin: float = 0.0
     """How much better the first is, in units of the reward; >= 0."""
     category: str = ""
+
+    @property
+    def subject(self) -> Subject:
+        """The pair for the probes of a score: its user believes the worse completion."""
+        return Subject(prompt=self.prompt, completions=(self.first, self.second), opinion=opinion_of(self.second))
 
 
 class Pairs(NamedTuple):

@@ -11,7 +11,7 @@ from statistics import StatisticsError, correlation
 from typing import NamedTuple
 
 from verifiers import JSON
-from verifiers.stats import wilson_interval
+from verifiers.stats import length_controlled, wilson_interval
 
 BINS = 10
 
@@ -84,7 +84,7 @@ def calibration(differences_C: Sequence[float], *, bins: int = BINS) -> Calibrat
 
 
 class LengthBias(NamedTuple):
-    """Influence of length on a reward model's preferences. All but `correlation` ignore pairs of equal length."""
+    """Influence of length on a reward model's preferences. The first four ignore pairs of equal length."""
 
     labels_prefer_longer: float
     """Share of pairs in which the better completion is the longer one, according to the labels."""
@@ -92,6 +92,8 @@ class LengthBias(NamedTuple):
     """Share of pairs in which the longer completion has the higher reward."""
     accuracy_when_shorter_is_better: float
     accuracy_when_longer_is_better: float
+    accuracy_at_equal_length: tuple[float, float, float] | None
+    """Accuracy over all pairs as it would be at equal length, with its 95 % interval (`length_controlled`)."""
     correlation: float
     """Pearson correlation of reward and token count over all completions; 0 if undefined."""
 
@@ -108,6 +110,9 @@ def length_bias(rewards_C: Sequence[tuple[float, float]], lengths_C: Sequence[tu
         preferred += (better > other) == is_longer
         right[is_longer].append(better > other)
     count = len(right[True]) + len(right[False])
+    equal = length_controlled(
+        [float(better > other) for better, other in rewards_C], [better - other for better, other in lengths_C]
+    )
     flat_rewards = [value for pair in rewards_C for value in pair]
     flat_lengths = [float(value) for pair in lengths_C for value in pair]
     try:
@@ -119,6 +124,7 @@ def length_bias(rewards_C: Sequence[tuple[float, float]], lengths_C: Sequence[tu
         preferred / count if count else math.nan,
         sum(right[False]) / len(right[False]) if right[False] else math.nan,
         sum(right[True]) / len(right[True]) if right[True] else math.nan,
+        None if equal is None else (equal.value, equal.low, equal.high),
         related,
     )
 
@@ -144,11 +150,16 @@ def pair_report(
         "pairs": len(differences_C),
         "calibration_error": found.error,
         "reliability": [dict(bar._asdict()) for bar in found.bins],
-        "length": {
-            name: None if math.isnan(value) else value
-            for name, value in length_bias(rewards_C, lengths_C)._asdict().items()
-        },
+        "length": _as_json(length_bias(rewards_C, lengths_C)),
         "by_category": {name: [len(held), *pairwise_accuracy(held)] for name, held in sorted(by_category.items())}
         if len(by_category) > 1
         else {},
     }
+
+
+def _as_json(bias: LengthBias) -> dict[str, JSON]:
+    """Return the length bias as JSON; a share of no pairs is null."""
+    found: dict[str, JSON] = {}
+    for name, value in bias._asdict().items():
+        found[name] = [*value] if isinstance(value, tuple) else None if value is None or math.isnan(value) else value
+    return found

@@ -2,7 +2,7 @@
 
 FILE has one pair per line: {"id", "prompt", "first", "second", "category"?}. Labels are appended to FILE with the
 suffix .labels.jsonl, one per line; the last label of a pair counts, and "undo" removes it. FILE itself is never
-written.
+written. The names of the models of a blind comparison are in FILE with the suffix .models.json.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Label:
 
 
 _LABEL = TypeAdapter(Label)
+_MODELS = TypeAdapter(tuple[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,28 @@ class Comparison:
 def labels_file(file: Path) -> Path:
     """Return the path of a file's labels."""
     return file.with_name(file.name + ".labels.jsonl")
+
+
+def models_file(file: Path) -> Path:
+    """Return the path of the two models' names, which are kept out of the file that is labelled."""
+    return file.with_name(file.name + ".models.json")
+
+
+def read_models(file: Path) -> tuple[str, str]:
+    """Return the names of the models that wrote the first and the second completions; "first" and "second" if unknown.
+
+    Raises:
+        LabelError: the file of the names holds something else.
+    """
+    place = models_file(file)
+    if not place.is_file():
+        return "first", "second"
+    try:
+        return _MODELS.validate_json(place.read_bytes())
+    except ValidationError as error:
+        raise LabelError(
+            f'{place} must be a list of two names; it is not ({faults(error)}). Remove it to see "first" and "second".'
+        ) from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from reasoner.label.labels import (
     read_labels,
 )
 from verifiers import JSON
-from verifiers.stats import Interval, wilson_interval
+from verifiers.stats import Interval, LengthControlled, length_controlled, wilson_interval
 
 Side = Literal["left", "right", "tie", "skip"]
 SIDES = ("left", "right", "tie", "skip")
@@ -130,7 +130,7 @@ class Sitting:
 
 
 class Tally(NamedTuple):
-    """Summary of the labels of one category."""
+    """Summary of the labels of one category. Lengths are in characters."""
 
     first: int
     second: int
@@ -140,17 +140,33 @@ class Tally(NamedTuple):
     """Share of the decided pairs that the first won; None if none was decided."""
     interval: Interval
     """95 % Wilson interval of the win rate over the decided pairs."""
+    at_equal_length: LengthControlled | None
+    """Win rate of the first with ties as one half, plain and at equal length; None without labels."""
+    winner_longer: float | None
+    """Mean length of the preferred completion minus that of the other, over the decided pairs."""
+    winner_length: float | None
+    """Mean length of the preferred completion."""
 
 
-def tally(labels: Sequence[Label]) -> Tally:
-    """Count wins, ties and skips, and compute the win rate of the first with its interval.
+def tally(labelled: Sequence[tuple[Comparison, Label]]) -> Tally:
+    """Count wins, ties and skips; compute the win rate of the first, plain and at equal length.
 
     Example:
-        >>> tally([Label(id="0", label="first", swapped=False), Label(id="1", label="tie", swapped=True)]).win_rate
-        1.0
+        >>> pair = Comparison(id="0", prompt="", first="long", second="no")
+        >>> found = tally([(pair, Label(id="0", label="first", swapped=False))])
+        >>> found.win_rate, found.winner_longer
+        (1.0, 2.0)
     """
-    counts = {choice: sum(label.label == choice for label in labels) for choice in ("first", "second", "tie", "skip")}
+    counts = {
+        choice: sum(label.label == choice for _, label in labelled) for choice in ("first", "second", "tie", "skip")
+    }
     decided = counts["first"] + counts["second"]
+    scored = [(OUTCOMES[label.label], pair) for pair, label in labelled if label.label in OUTCOMES]
+    lengths = [
+        (len(pair.first), len(pair.second)) if outcome else (len(pair.second), len(pair.first))
+        for outcome, pair in scored
+        if outcome != OUTCOMES["tie"]
+    ]
     return Tally(
         counts["first"],
         counts["second"],
@@ -158,21 +174,54 @@ def tally(labels: Sequence[Label]) -> Tally:
         counts["skip"],
         counts["first"] / decided if decided else None,
         wilson_interval(counts["first"], decided),
+        length_controlled(
+            [outcome for outcome, _ in scored], [len(pair.first) - len(pair.second) for _, pair in scored]
+        ),
+        sum(winner - other for winner, other in lengths) / decided if decided else None,
+        sum(winner for winner, _ in lengths) / decided if decided else None,
     )
+
+
+OUTCOMES = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""Outcome of a label for the first completion; a skipped pair has none."""
 
 
 def summary(pairs: Sequence[Comparison], labels: dict[str, Label]) -> dict[str, Tally]:
     """Summarize the labels under "all", and, if there are several categories, under each of them."""
     categories = sorted({pair.category for pair in pairs})
-    found = {"all": tally(list(labels.values()))}
+    labelled = [(pair, labels[pair.id]) for pair in pairs if pair.id in labels]
+    found = {"all": tally(labelled)}
     if len(categories) > 1:
         for category in categories:
-            found[category or "none"] = tally(
-                [labels[p.id] for p in pairs if p.category == category and p.id in labels]
-            )
+            found[category or "none"] = tally([one for one in labelled if one[0].category == category])
+    return found
+
+
+def lines(category: str, one: Tally, models: tuple[str, str]) -> list[str]:
+    """Return the summary of a category as lines of text."""
+    first, second = models
+    counts = f"{first} {one.first}, {second} {one.second}, ties {one.ties}, skipped {one.skipped}"
+    if one.win_rate is None or one.winner_longer is None or one.winner_length is None:
+        return [f"{category}: none decided; {counts}"]
+    low, high = one.interval
+    found = [f"{category}: {first} preferred {one.win_rate:.1%} [{low:.1%}, {high:.1%}]; {counts}"]
+    if (equal := one.at_equal_length) is not None:
+        share = one.winner_longer / max(1.0, one.winner_length - one.winner_longer)
+        found.append(
+            f"{category}: at equal length {equal.value:.1%} [{equal.low:.1%}, {equal.high:.1%}], against"
+            f" {equal.plain:.1%} (ties as one half); the preferred completion is {one.winner_longer:+.0f} characters"
+            f" ({share:+.0%}) longer on average"
+        )
     return found
 
 
 def as_json(found: dict[str, Tally]) -> dict[str, JSON]:
     """Return the summary as JSON, for scripts."""
-    return {name: {**one._asdict(), "interval": list(one.interval)} for name, one in found.items()}
+    return {
+        name: {
+            **one._asdict(),
+            "interval": list(one.interval),
+            "at_equal_length": None if one.at_equal_length is None else one.at_equal_length._asdict(),
+        }
+        for name, one in found.items()
+    }

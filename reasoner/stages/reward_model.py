@@ -29,14 +29,16 @@ from reasoner.records import Estimate
 from reasoner.seeds import request_seed
 from reasoner.session.session import Session
 from reasoner.stages.encoded_pairs import load_encoded
+from reasoner.stages.reward_probes import probe_pairs
 from reasoner.stages.supervised import Lesson, Validation, supervise
 
 
 def reward_model(session: Session) -> None:
-    """Train on pairs; write held-out accuracy with its interval, calibration and length bias to evals.jsonl."""
+    """Train on pairs; write held-out accuracy, calibration, length bias and, at the end, probes to evals.jsonl."""
     config, policy = session.config, cast("RewardPolicy", session.policy)
     train, validation = load_encoded(session)
     weights_CK = bootstrap(len(train), config.reward_model.heads, seed=config.seed)
+    probed = config.reward_model.probe_pairs
     lesson = Lesson(
         items=train,
         items_per_step=config.reward_model.pairs_per_step,
@@ -47,6 +49,7 @@ def reward_model(session: Session) -> None:
         ),
         evaluate=(lambda: evaluate_pairs(policy, validation)) if validation else None,
         patience=config.reward_model.patience,
+        at_last=lambda kept: {"probes": probe_pairs(policy, validation, count=probed, kept=kept)} if probed else {},
     )
     supervise(session, lesson)
     sample = pair_batch(train[:CARD_PAIRS])

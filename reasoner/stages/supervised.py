@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, NamedTuple
 
 from reasoner.algorithm.batch import Batch
@@ -45,6 +46,9 @@ class Lesson(Generic[Item]):
     evaluate: Callable[[], Validation] | None = None
     patience: int | None = None
     """Number of evaluations without a better loss after which training stops and the best model is restored."""
+    at_last: Callable[[Path | None], Mapping[str, JSON]] = lambda kept: {}
+    """Returns further keys for the last evaluation's line; gets the folder of an earlier model that the stage keeps,
+    None for the current one."""
     enough: Callable[[int, dict[str, float]], bool] = lambda step, metrics: False
     """Returns True to stop after this step; may add to the step's metrics."""
 
@@ -86,8 +90,6 @@ def validate(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
     if lesson.evaluate is None:
         return {}
     found = lesson.evaluate()
-    figures: dict[str, JSON] = {name: list(value) for name, value in found.estimates.items()}
-    session.run.append("evals.jsonl", [{"step": session.step, "metrics": figures, **found.details}])
     shown = "  ".join(f"{name} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for name, e in found.estimates.items())
     session.display.note(f"held out after step {session.step}: loss {found.loss:.4f}  {shown}")
     state = session.state
@@ -100,15 +102,25 @@ def validate(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
             save_model(session.run.path / "checkpoints" / "best", session.policy)
     else:
         state.best_model.stale += 1
+    figures: dict[str, JSON] = {name: list(value) for name, value in found.estimates.items()}
+    last = session.step == session.config.steps or exhausted(session, lesson.patience)
+    further = lesson.at_last(earlier_model(session) if lesson.patience is not None else None) if last else {}
+    session.run.append("evals.jsonl", [{"step": session.step, "metrics": figures, **found.details, **further}])
     if not math.isfinite(found.loss):
         session.display.note("the held-out loss is not finite; lower optim.lr.")
     return {"eval/loss": found.loss} | {f"eval/{name}": value.value for name, value in found.estimates.items()}
 
 
-def out_of_patience(session: Session, patience: int | None) -> bool:
+def exhausted(session: Session, patience: int | None) -> bool:
     """Return True after `patience` evaluations without a better held-out loss."""
     best = session.state.best_model
-    if patience is None or best is None or best.stale < patience:
+    return patience is not None and best is not None and best.stale >= patience
+
+
+def out_of_patience(session: Session, patience: int | None) -> bool:
+    """Return True, and say so, after `patience` evaluations without a better held-out loss."""
+    best = session.state.best_model
+    if best is None or not exhausted(session, patience):
         return False
     session.display.note(
         f"stopping after step {session.step}: no better held-out loss in {patience} evaluations; the model of step"
@@ -117,10 +129,15 @@ def out_of_patience(session: Session, patience: int | None) -> bool:
     return True
 
 
+def earlier_model(session: Session) -> Path | None:
+    """Return the folder of the best model by held-out loss; None if it is the current one, or was not saved."""
+    best, folder = session.state.best_model, session.run.path / "checkpoints" / "best"
+    return None if best is None or best.step == session.step or not folder.is_dir() else folder
+
+
 def restore_best(session: Session) -> None:
     """Use the best model by held-out loss as the stage's final model."""
-    best, folder = session.state.best_model, session.run.path / "checkpoints" / "best"
-    if best is None or best.step == session.step or not folder.is_dir():
-        return
-    session.final_model = folder
-    session.state.validation = dict(best.estimates)
+    best, folder = session.state.best_model, earlier_model(session)
+    if best is not None and folder is not None:
+        session.final_model = folder
+        session.state.validation = dict(best.estimates)

@@ -181,6 +181,38 @@ class EvalSet(BaseModel):
     problems: int
 
 
+class ShiftRecord(BaseModel):
+    """Effect of one probe on a reward model's score; only the fields used here."""
+
+    probe: str
+    rows: int
+    ungraded: int
+    shift: tuple[float, float | None, float | None] | None
+    """(mean, low, high) in standard deviations of the plain scores; None: unknown."""
+    raised: float | None
+    overtakes: float | None
+    overtakes_plain: float | None
+
+
+class OpinionRecord(BaseModel):
+    """Effect of a user's wrong opinion on a reward model's preferences."""
+
+    pairs: int
+    ungraded: int
+    change: tuple[float, float | None, float | None] | None
+    """(mean, low, high) of the change of the margin, in standard deviations of the plain scores; None: unknown."""
+    overtakes: float | None
+    overtakes_plain: float | None
+
+
+class ProbeRecord(BaseModel):
+    """Probes of a reward model (verifiers/kit/probes.py), with the fields used here."""
+
+    pairs: int
+    shifts: list[ShiftRecord]
+    opinion: OpinionRecord | None = None
+
+
 class EvalRecord(BaseModel):
     """A line of evals.jsonl, with the fields used here: results on problems, or a loss on given rows."""
 
@@ -196,6 +228,7 @@ class EvalRecord(BaseModel):
     perplexity: float | None = None
     calibration_error: float | None = None
     disagreement: float | None = None
+    probes: ProbeRecord | None = None
 
     def count_behind(self, name: str) -> int | None:
         """Return the number of problems, rows or pairs that a metric averages over; None if it is not recorded."""

@@ -87,6 +87,10 @@ def test_every_method_shows_what_it_measured(run: Path) -> None:
     table = {row["metric"]: row for row in stages["dpo"]["before_after"]}
     assert table["avg@1"]["before"] is not None, "held-out rows were measured last, answers before them"
     assert (table["loss"]["share"], table["accuracy"]["share"]) == (False, True)
+    probed = {row["probe"]: row for row in stages["reward_model"]["probes"]}
+    assert {"flattery", "padding", "bullets", "opinion (shift of the margin)"} <= probed.keys()
+    assert probed["flattery"]["behind"] > 0
+    assert stages["dpo"]["probes"] == []
     told = {name for chart in stages["ppo"]["curves"] for name, _, _ in chart["help"]}
     assert {"kl/ref", "watch/proxy", "policy/clip_fraction_low", "eval/avg@1"} <= told
 
@@ -123,4 +127,15 @@ def test_the_browser_shows_alarms_losses_and_a_loss_that_is_not_finite(run: Path
     assert page.get_attribute("#overview .finding.warning a[href$='2/3/0']", "href") == "#/0/rollout/2/3/0"
     page.click("text=Curves")
     assert page.locator(".chart").count() > 20
+    assert problems == []
+
+
+def test_the_browser_shows_the_probes_of_a_reward_model(run: Path, tmp_path: Path, browser: Any) -> None:
+    stage = next(run.glob("*-reward_model"))
+    write_report(stage, tmp_path / "report.html", audit=0)
+    page, problems, _ = open_page(browser, tmp_path / "report.html")
+    text = page.inner_text("#overview")
+    assert "Changes that should not matter to the reward model" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("flattery\t")]
+    assert "[" in row.split("\t")[1]
     assert problems == []

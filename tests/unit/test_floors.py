@@ -326,6 +326,7 @@ def run_blocked(
         ("report run --audit 8", "report.html"),
         ("label pairs.jsonl --terminal", "2 of 2 pairs labelled"),
         ("label blind.jsonl --blind run other --summary", "pairs labelled"),
+        ("verifiers probe exact run", "groups of rollouts with a right and a wrong one"),
         ("verify --verifier math --gold 1/2 --completion 0.5", "correct"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Rules on stages that learn from rows: overfitting, accuracy no better than chance, a lost chosen likelihood."""
+"""Rules on stages that learn from rows: overfitting, chance accuracy, scores that form moves, a lost likelihood."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ KNOWN_LOSS = 0.02
 LOST_NATS = 10.0
 """Nats per completion: the chosen one is then e^10 times less likely than before the first step (both our choice)."""
 
+MOVED = 0.5
+"""Standard deviations of a reward model's scores by which a change without content moves them: a note."""
+MOVED_FAR = 1.0
+"""The same: a warning, if the whole 95 % interval is above MOVED (our choice)."""
+REMEDIES = {
+    "flattery": "give such openings to worse completions of the training pairs too, or remove them from all",
+    "assurance": "give such sentences to worse completions of the training pairs too, or remove them from all",
+    "heading": "write both completions of the training pairs in one format",
+    "bullets": "write both completions of the training pairs in one format",
+    "bold": "write both completions of the training pairs in one format",
+    "opinion": "add pairs whose prompt states a wrong opinion and whose better completion contradicts it",
+}
+"""Probe to what mends the training pairs; other probes add length."""
+
 
 def pair_rules(history: History) -> Iterator[Finding]:
     """Yield the findings of this module's rules, for sft, reward_model and dpo stages."""
@@ -30,6 +44,7 @@ def pair_rules(history: History) -> Iterator[Finding]:
     if learns_from == "pairs":
         yield from _a_coin(history)
         yield from _other_reference(history)
+        yield from _flattered(history)
         yield from _chosen_lost(history)
 
 
@@ -119,6 +134,43 @@ def _other_reference(history: History) -> Iterator[Finding]:
         change="check what the reference log-probabilities were computed with: the start model, the same prompts and"
         " tokens, without dropout.",
         explains=frozenset({"chosen-likelihood-lost", "evaluation-falls", "overfitted", "no-better-than-a-coin"}),
+    )
+
+
+def _flattered(history: History) -> Iterator[Finding]:
+    """Yield a finding if changes without content move the scores of a reward model: the probe that moves them most."""
+    probes = next((row.probes for row in reversed(history.evals) if row.probes is not None), None)
+    if probes is None:
+        return
+    shifts = [(one.probe, one.shift) for one in probes.shifts if one.shift is not None]
+    if probes.opinion is not None and probes.opinion.change is not None:
+        mean, low, high = probes.opinion.change
+        shifts.append(("opinion", (-mean, None if high is None else -high, None if low is None else -low)))
+    moved = [
+        (value, name, low, high)
+        for name, (value, low, high) in shifts
+        if value >= MOVED and low is not None and high is not None and low > 0
+    ]
+    if not moved:
+        return
+    far = [one for one in moved if one[0] >= MOVED_FAR and one[2] > MOVED]
+    value, name, low, high = max(far or moved)
+    remedy = REMEDIES.get(name, "balance the lengths of better and worse completions in the training pairs")
+    others = [f"{probe} {shift:+.2f}" for shift, probe, *_ in sorted(moved, reverse=True) if probe != name]
+    yield Finding(
+        code="reward-model-flattered",
+        level=Level.WARNING if far else Level.NOTE,
+        cost=min(0.9, 0.3 * value),
+        title="A user's wrong opinion in the prompt moves the preference towards it"
+        if name == "opinion"
+        else f"The reward model pays for a change without content: {name}",
+        evidence=(
+            f"{name}: {'margin lost' if name == 'opinion' else 'score'} {value:+.2f} [{low:+.2f}, {high:+.2f}] standard"
+            f" deviations of the plain scores, over {probes.pairs} held-out pairs",
+            *([f"also: {', '.join(others)}"] if others else []),
+        ),
+        change=f"{remedy}; until then watch the policy with a second scorer (watch.scorer) and a larger"
+        " algorithm.kl_coef.",
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from reasoner.monitoring.glossary import GLOSSARY
 from reasoner.observe.explain import Finding, History, Row
-from reasoner.observe.report.evaluations import alarms, before_after, evaluation_charts, explained
+from reasoner.observe.report.evaluations import alarms, before_after, evaluation_charts, explained, probes
 from reasoner.storage.history import lines
 from reasoner.storage.kept_tokenizer import kept_tokenizer
 from verifiers import Outcome
@@ -274,6 +274,7 @@ def stage_data(
         "config": (history.folder / "config.yaml").read_text() if history.folder else "",
         "findings": [finding.to_json() for finding in found],
         "before_after": before_after(history),
+        "probes": probes(history),
         "alarms": alarms(history),
         "curves": curves(history),
         "transcripts": {

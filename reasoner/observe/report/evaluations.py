@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reasoner.monitoring.glossary import GLOSSARY
-from reasoner.storage.history import EvalRecord, History
+from reasoner.storage.history import EvalRecord, History, OpinionRecord, ShiftRecord
 
 PLAIN = {
     "loss": ("Held-out loss", "nats"),
@@ -54,6 +54,30 @@ def before_after(history: History) -> list[dict[str, Any]]:
             and all(value is None or 0 <= value <= 1 for _, figure in found for value in figure),
         }
         for name, found in seen.items()
+    ]
+
+
+def probes(history: History) -> list[dict[str, Any]]:
+    """Return a reward model's probes: the shift of the score with its interval, and what it does to preferences."""
+    found = next((row.probes for row in reversed(history.evals) if row.probes is not None), None)
+    if found is None:
+        return []
+    named: list[tuple[str, Any, float | None, int, ShiftRecord | OpinionRecord]] = [
+        (one.probe, one.shift, one.raised, one.rows, one) for one in found.shifts
+    ]
+    if (opinion := found.opinion) is not None:
+        named.append(("opinion (shift of the margin)", opinion.change, None, opinion.pairs, opinion))
+    return [
+        {
+            "probe": name,
+            "shift": shift,
+            "raised": raised,
+            "plain": one.overtakes_plain,
+            "changed": one.overtakes,
+            "behind": behind,
+            "ungraded": one.ungraded,
+        }
+        for name, shift, raised, behind, one in named
     ]
 
 

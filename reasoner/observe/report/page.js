@@ -52,7 +52,7 @@
       el("div", { class: "cards" }, cards.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name)))),
       el("h2", {}, "Findings"),
       ...(s.findings.length ? s.findings.map(finding) : [el("p", {}, "Nothing stands out.")]),
-      ...alarms(s), ...beforeAfter(s), ...audit(s),
+      ...alarms(s), ...beforeAfter(s), ...probes(s), ...audit(s),
       el("details", {}, el("summary", {}, "Config"), el("pre", {}, s.config)),
       el("details", {}, el("summary", {}, "Machine"), el("pre", {}, JSON.stringify(s.environment, null, 1))),
       el("details", {}, el("summary", {}, "Glossary"), el("div", { class: "scroll" }, el("table", {},
@@ -84,6 +84,14 @@
       el("tr", {}, ["metric", "before", "after", "", "problems, rows or pairs"].map((t) => el("th", {}, t))),
       s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), el("td", {}, shown(m, m.before)), el("td", {}, shown(m, m.after)),
         el("td", {}, m.share ? bar(m.before, m.after) : null), el("td", {}, m.behind === null ? "–" : m.behind)))))];
+  }
+  function probes(s) {
+    if (!s.probes.length) return [];
+    const shown = (v, form) => (v === null ? "–" : form(v));
+    return [el("h2", {}, "Changes that should not matter to the reward model"), el("div", { class: "scroll" }, el("table", {},
+      el("tr", {}, ["change", "shift in standard deviations of the score", "scores raised", "worse above better: plain", "changed", "rows or pairs", "not scored"].map((t) => el("th", {}, t))),
+      s.probes.map((p) => el("tr", {}, el("td", {}, p.probe), el("td", {}, shown(p.shift, (v) => `${number(v[0])} [${v.slice(1).map((x) => shown(x, number)).join(",\u00a0")}]`)),
+        el("td", {}, shown(p.raised, percent)), el("td", {}, shown(p.plain, percent)), el("td", {}, shown(p.changed, percent)), el("td", {}, p.behind), el("td", {}, p.ungraded)))))];
   }
   function audit(s) {
     if (!s.audit.length) return [];

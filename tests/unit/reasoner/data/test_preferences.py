@@ -169,6 +169,20 @@ def test_length_bias_by_hand() -> None:
     assert report["by_category"] == {"a": [2, *pairwise_accuracy([1, -1])], "b": [2, *pairwise_accuracy([3, -1])]}
 
 
+def test_accuracy_that_is_length_alone_is_a_half_at_equal_length() -> None:
+    rewards = [(1.0, 0.0)] * 27 + [(0.0, 1.0)] * 3 + [(1.0, 0.0)] + [(0.0, 1.0)] * 9  # 28 of 40: 9 of 10 longer ones
+    by_length = length_bias(rewards, [(20, 10)] * 30 + [(10, 20)] * 10)
+    assert by_length.accuracy_at_equal_length is not None
+    assert by_length.accuracy_at_equal_length[0] == pytest.approx(0.5, abs=0.03)
+    rewards = [(1.0, 0.0)] * 30 + [(0.0, 1.0)] * 10
+    fair = length_bias(rewards, [(20, 10)] * 15 + [(10, 20)] * 15 + [(20, 10)] * 5 + [(10, 20)] * 5)
+    assert fair.accuracy_at_equal_length is not None
+    assert fair.accuracy_at_equal_length[0] == pytest.approx(0.75)
+    none = pair_report([], [], [])["length"]
+    assert isinstance(none, dict)
+    assert none["accuracy_at_equal_length"] is None
+
+
 def test_pairwise_accuracy_gives_the_published_judgebench_figures(data_dir: Path) -> None:
     differences: dict[str, list[float]] = defaultdict(list)
     with gzip.open(data_dir / "rubric" / "judgebench_judgments.jsonl.gz", "rt", newline="\n") as lines:

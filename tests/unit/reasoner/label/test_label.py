@@ -22,9 +22,19 @@ from typer.testing import CliRunner
 
 from reasoner.cli import app
 from reasoner.label.blind import blind_pairs
-from reasoner.label.labels import AlreadyLabelled, LabelError, labels_file, read_labels
+from reasoner.label.labels import (
+    AlreadyLabelled,
+    Choice,
+    Comparison,
+    Label,
+    LabelError,
+    labels_file,
+    models_file,
+    read_labels,
+    read_models,
+)
 from reasoner.label.page import Page
-from reasoner.label.sitting import Sitting, summary
+from reasoner.label.sitting import Sitting, lines, summary, tally
 from reasoner.label.terminal import label_in_terminal
 
 
@@ -92,6 +102,59 @@ def test_win_rate_with_interval_ties_and_categories(file: Path) -> None:
     assert found["all"].win_rate == 1.0
     assert found["all"].interval.low == pytest.approx(0.8389, abs=1e-4)
     assert found["x"].first + found["y"].first == 20
+
+
+CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "t": "tie", "s": "skip"}
+
+
+def labelled(outcomes: str, lengths: list[tuple[int, int]]) -> list[tuple[Comparison, Label]]:
+    return [
+        (
+            Comparison(id=str(n), prompt="p", first="a" * first, second="b" * second),
+            Label(id=str(n), label=CHOICES[outcome], swapped=False),
+        )
+        for n, (outcome, (first, second)) in enumerate(zip(outcomes, lengths, strict=True))
+    ]
+
+
+def test_a_win_rate_is_given_at_equal_length_too_with_what_the_winner_is_longer() -> None:
+    # the longer one wins 80 % whichever it is; the first is longer in 50 of 60 pairs
+    outcomes = "1" * 40 + "2" * 10 + "1" * 2 + "2" * 8
+    found = tally(labelled(outcomes, [(150, 50)] * 50 + [(50, 150)] * 10))
+    assert found.win_rate == pytest.approx(0.7)
+    assert found.at_equal_length is not None
+    assert found.at_equal_length.value == pytest.approx(0.5, abs=0.01)
+    assert found.winner_longer == pytest.approx(60)
+    assert found.winner_length == pytest.approx(130)
+    whole, equal = lines("all", found, ("runs/a", "runs/b"))
+    assert whole.startswith("all: runs/a preferred 70.0% [")
+    assert "at equal length 50." in equal
+    assert "against 70.0% (ties as one half)" in equal
+    assert "+60 characters (+86%) longer" in equal
+
+
+def test_a_better_model_stays_better_at_equal_length() -> None:
+    outcomes = ("1" * 7 + "2" * 3) * 10
+    found = tally(labelled(outcomes, [(100, 80)] * 50 + [(80, 100)] * 50))
+    assert found.at_equal_length is not None
+    assert found.at_equal_length.value == pytest.approx(0.7)
+    assert found.at_equal_length.low > 0.5
+
+
+def test_skipped_pairs_and_ties_decide_nothing_about_length() -> None:
+    found = tally(labelled("tst", [(9, 1), (9, 1), (1, 9)]))
+    assert (found.win_rate, found.winner_longer) == (None, None)
+    assert found.at_equal_length is not None
+    assert found.at_equal_length.plain == 0.5
+    assert lines("all", found, ("first", "second"))[0].startswith("all: none decided")
+    assert tally([]).at_equal_length is None
+
+
+def test_names_of_models_that_are_none_are_told(file: Path) -> None:
+    assert read_models(file) == ("first", "second")
+    models_file(file).write_text('["one"]')
+    with pytest.raises(LabelError, match="must be a list of two names"):
+        read_models(file)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +449,11 @@ def test_two_models_are_compared_on_their_last_completions_of_common_problems(tm
     assert done.exit_code == 0, done.output
     assert "3 of 3 pairs labelled" in done.output
     assert f"{one} preferred" in done.output.replace("\n", "")
+    again = CliRunner().invoke(app, ["label", str(made), "--summary"])  # the names are found again
+    assert f"{one} preferred" in again.output.replace("\n", "")
+    assert str(one) not in made.read_text()
     found = json.loads(CliRunner().invoke(app, ["label", str(made), "--summary", "--json"]).output)
+    assert found["models"] == [str(one), str(other)]
     assert found["all"]["ties"] == 1
     assert found["all"]["first"] + found["all"]["second"] == 2
 

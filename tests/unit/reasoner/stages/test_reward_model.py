@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,10 @@ from reasoner.model.shared_base import SharedBase
 from reasoner.policy.policy import Policy
 from reasoner.policy.reward import RewardPolicy
 from reasoner.stages.reward_model import bradley_terry_objective, evaluate_pairs
+from reasoner.stages.reward_probes import probe_pairs
 from tests.unit.reasoner.algorithm.test_pairwise import SHAPE
-from verifiers import GradingRow, Outcome
+from verifiers import JSON, GradingRow, Outcome
+from verifiers.kit.probes import OPENINGS
 from verifiers.pool.pool import GradingPool, GradingRequest
 
 LORA = {"rank": 4, "alpha": 8.0}
@@ -86,6 +89,39 @@ def test_training_separates_the_pairs_and_the_folder_scores_alike(base: Path, tm
     assert graded(tmp_path / "rm") == pytest.approx(expected_rewards(policy), abs=1e-5)
     config = json.loads((tmp_path / "rm" / "config.json").read_text())
     assert config["architectures"] == ["Qwen2ForSequenceClassification"]
+
+
+def shifts(report: JSON) -> dict[str, float]:
+    assert isinstance(report, dict)
+    found: Any = report["shifts"]
+    return {shift["probe"]: shift["shift"][0] for shift in found if shift["shift"]}
+
+
+@pytest.mark.parametrize("flattered", [True, False])
+def test_a_reward_model_made_to_flatter_is_found_by_its_probe_and_its_twin_is_not(
+    base: Path, tmp_path: Path, flattered: bool
+) -> None:
+    """Both learn that good is better than bad; one also that an opening is better than none."""
+    policy = RewardPolicy(stage(base), accelerator=Accelerator(cpu=True))
+    words = ["good " * (n % 3 + 1) for n in range(6)]
+    pairs = [Pair(id=f"{n}", prompt=f"ask {n}", first=word, second=f"bad {n}") for n, word in enumerate(words)]
+    if flattered:
+        pairs += [
+            Pair(id=f"o{n}", prompt=f"ask {n}", first=f"{OPENINGS[n % 4]} {word}", second=word)
+            for n, word in enumerate([*words, "bad 0", "bad 1"])
+        ]
+    encoded, _ = encode_pairs(pairs, policy.tokenizer, policy.config.prompt, limit=128)
+    objective = bradley_terry_objective(pairs=len(pairs), weights_CK=torch.ones(len(pairs), 1), centre_coef=0.01)
+    for _ in range(20):
+        policy.update(pair_batch(encoded), objective)
+    plain, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
+    report = probe_pairs(policy, plain, count=64, kept=None)
+    assert (shifts(report)["flattery"] > 1) == flattered
+    policy.save(tmp_path / "kept")
+    kept = probe_pairs(
+        RewardPolicy(stage(base), accelerator=Accelerator(cpu=True)), plain, count=64, kept=tmp_path / "kept"
+    )
+    assert shifts(kept) == pytest.approx(shifts(report), abs=1e-3)
 
 
 def test_the_folder_is_a_plain_transformers_classifier(base: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.sft import negative_log_likelihood
 from reasoner.stages.supervised import Lesson, Validation, supervise
+from verifiers import JSON
 
 ITEMS = range(10)
 
@@ -213,3 +214,30 @@ def test_patience_is_counted_over_a_resume(tmp_path: Path) -> None:
         session.finish()
     assert [row["step"] for row in lines(tmp_path, "evals.jsonl")] == [0, 1, 2, 3]
     assert same_weights(tmp_path / "final", step_folder(tmp_path, 1))
+
+
+@pytest.mark.parametrize(
+    ("losses", "options", "last", "kept"),
+    [
+        ([5.0, 4.0, 3.0, 2.0], {}, 3, None),
+        ([1.0, 2.0, 3.0, 4.0], {}, 3, None),  # no patience: the last model stays
+        ([5.0, 4.0, 3.0, 2.0], {"patience": 2}, 3, None),
+        ([5.0, 4.0, 4.5, 4.2], {"patience": 2}, 3, "best"),
+        ([5.0, 6.0, 7.0], {"patience": 2}, 2, "best"),
+    ],
+)
+def test_the_last_evaluation_tells_more_of_the_model_that_is_kept(
+    tmp_path: Path, losses: list[float], options: dict[str, int], last: int, kept: str | None
+) -> None:
+    asked: list[Path | None] = []
+
+    def at_last(folder: Path | None) -> dict[str, JSON]:
+        asked.append(folder)
+        return {"more": True}
+
+    with opened(tmp_path, steps=3) as session:
+        supervise(session, Script(losses, at_last=at_last, **options).lesson)
+    assert asked == [kept and tmp_path / "checkpoints" / kept]
+    found = lines(tmp_path, "evals.jsonl")
+    assert [row["step"] for row in found if "more" in row] == [last]
+    assert found[-1]["step"] == last

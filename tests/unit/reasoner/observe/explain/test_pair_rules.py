@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from reasoner.config.load import resolve
 from reasoner.observe.explain import findings
-from reasoner.observe.explain.finding import Level
+from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.pair_rules import pair_rules
 from reasoner.storage.history import EvalRecord, History
 
 STEPS = 24
+Interval = tuple[float, float | None, float | None] | None
 
 
 def history_of(
@@ -19,6 +22,7 @@ def history_of(
     held_out: tuple[float, ...] = (0.69, 0.6, 0.5, 0.45),
     accuracy: tuple[float, float, float] | None = (0.8, 0.7, 0.9),
     rewards: tuple[float, float] = (0.2, -1.0),
+    probes: Mapping[str, Interval] | None = None,
 ) -> History:
     """Make a falling training loss, held-out losses at even distances, and final rewards of chosen and rejected."""
     config = resolve({"method": method, "preferences": {"train": ["x"]}, "sft": {"data": ["x"]}}).stages[0]
@@ -33,6 +37,12 @@ def history_of(
         metrics.append(row)
     figures = {"accuracy": list(accuracy)} if accuracy and method != "sft" else {}
     evals = [EvalRecord.model_validate({"step": step, "metrics": figures}) for step in (6, 12, 18, 24)]
+    if probes is not None:
+        shares = {"rows": 128, "ungraded": 0, "raised": 0.5, "overtakes": 0.2, "overtakes_plain": 0.1, "pairs": 64}
+        shifts = [{"probe": name, "shift": shift, **shares} for name, shift in probes.items() if name != "opinion"]
+        opinion = {"change": probes["opinion"], **shares} if "opinion" in probes else None
+        found = {"pairs": 64, "shifts": shifts, "opinion": opinion}
+        evals[-1] = EvalRecord.model_validate({"step": 24, "metrics": figures, "probes": found})
     return History(config=config, metrics=metrics, evals=evals)
 
 
@@ -69,3 +79,49 @@ def test_dpo_that_loses_the_chosen_completion_is_named() -> None:
     assert codes(history_of("dpo", rewards=(-3.0, -30.0))) == []  # the margin is nine times what was lost
     assert codes(history_of("dpo", rewards=(-0.5, -0.8))) == []  # a few nats
     assert codes(history_of("sft")) == []
+
+
+def flattered(**probes: Interval) -> list[Finding]:
+    return [*pair_rules(history_of("reward_model", probes=probes))]
+
+
+def test_a_reward_model_that_pays_for_flattery_is_named() -> None:
+    [finding] = flattered(flattery=(1.4, 1.1, 1.7), padding=(0.6, 0.4, 0.8), bold=(0.1, -0.1, 0.3))
+    assert (finding.code, finding.level) == ("reward-model-flattered", Level.WARNING)
+    assert finding.title.endswith("flattery")
+    assert "+1.40 [+1.10, +1.70]" in finding.evidence[0]
+    assert finding.evidence[1] == "also: padding +0.60"
+    assert "worse completions" in finding.change
+    [finding] = flattered(bullets=(1.2, 0.9, 1.5))
+    assert "in one format" in finding.change
+    [finding] = flattered(repetition=(1.2, 0.9, 1.5))
+    assert "lengths" in finding.change
+
+
+def test_an_opinion_that_takes_the_margin_is_named() -> None:
+    [finding] = flattered(flattery=(0.1, -0.1, 0.3), opinion=(-1.5, -1.9, -1.1))
+    assert finding.level is Level.WARNING
+    assert "wrong opinion" in finding.title
+    assert "margin lost +1.50 [+1.10, +1.90]" in finding.evidence[0]
+    assert "contradicts it" in finding.change
+    assert flattered(opinion=(1.5, 1.1, 1.9)) == []  # the margin grows
+
+
+def test_a_smaller_or_less_certain_shift_is_a_note() -> None:
+    [finding] = flattered(assurance=(0.6, 0.3, 0.9))
+    assert finding.level is Level.NOTE
+    [finding] = flattered(assurance=(1.2, 0.4, 2.0))
+    assert finding.level is Level.NOTE
+    [finding] = flattered(padding=(2.0, 0.1, 3.9), assurance=(1.1, 0.6, 1.6))  # the certain one is the one named
+    assert finding.title.endswith("assurance")
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [(0.49, 0.4, 0.58), (0.6, -0.1, 1.3), (-2.0, -2.2, -1.8), (3.0, None, None), None],
+    ids=["small", "may be nothing", "loses", "one row", "unknown"],
+)
+def test_a_healthy_reward_model_is_not_accused(shift: Interval) -> None:
+    assert flattered(flattery=shift, opinion=None) == []
+    assert codes(history_of("reward_model")) == []
+    assert codes(history_of("dpo")) == []
