@@ -138,8 +138,8 @@ def calmest_half(nats: Sequence[float]) -> float:
     """Return the mean of the half of a solution, in one piece, with the least surprise.
 
     Example:
-        >>> calmest_half([9.0, 9.0, 0.1, 0.1, 0.1, 9.0])
-        0.1
+        >>> calmest_half([9.0, 9.0, 0.5, 0.5, 0.5, 9.0])
+        0.5
     """
     size = max(1, len(nats) // 2)
     return min(sum(nats[at : at + size]) for at in range(len(nats) - size + 1)) / size if nats else 0.0

@@ -303,8 +303,8 @@ def _evaluation_accepts(history: History) -> Iterator[Finding]:
             f" the verifier {row.verifier}"
             + ("" if row.verifier in trained else f"; training uses {', '.join(trained)}"),
         ),
-        change="grade the evaluation with the verifier of training or a stricter one (task.verifier); `reasoner"
-        " rescore` and `reasoner eval` show what its accuracy is then.",
+        change="grade the evaluation with the verifier of training or a stricter one (task.verifier);"
+        " `reasoner eval RUN --verifier NAME` shows what its accuracy is then.",
         explains=frozenset({"evaluation-below-training", "solved", "rises"}),
     )
 
@@ -385,7 +385,10 @@ def _longer_wins(history: History) -> Iterator[Finding]:
         change="read rewarded and unrewarded rollouts of one problem side by side (`reasoner report RUN`), and grade"
         " some with another verifier (`reasoner explain RUN --held-out NAME`).",
         rollouts=places([row for row in history.graded if row.right]),
-        explains=frozenset({"held-out-gap", "length-drift", "one-component-dominates"}),
+        explains=frozenset(
+            {"held-out-gap", "length-drift", "one-component-dominates", "wrong-answer-accepted"}
+            | {"evaluation-accepts-wrong"}
+        ),
     )
 
 

@@ -181,17 +181,20 @@ def _descends(history: History) -> Iterator[Finding]:
     """Yield a finding if updates go downhill: to first order an update adds A * (log after - log before) to its
     objective.
 
-    Each step counts by its direction, gain / sqrt(2 step_kl), so that one long step does not outweigh the others.
+    Each step counts by its direction, gain / sqrt(2 step_kl), so that one long step does not outweigh the others, and
+    by its share of groups with signal, since that of a few rows is mostly noise.
     """
     gain, moved = history.series("policy/step_gain"), history.series("policy/step_kl")
     if len(gain) < 5 or len(gain) != len(moved):
         return
-    direction = t_value(gain / np.sqrt(2 * moved.clip(min=1e-12)))
+    signal = dict(zip(history.steps_of("groups/signal"), history.series("groups/signal"), strict=True))
+    weights = np.asarray([max(signal.get(step, 1.0), 1e-3) for step in history.steps_of("policy/step_gain")])
+    direction = t_value(gain / np.sqrt(2 * moved.clip(min=1e-12)), weights)
     if direction > -3:
         return
     if np.median(moved) > LARGE_STEP_KL:
         return  # steps this long may end anywhere: another rule reports the step size
-    below = float((gain < 0).mean())
+    below = float(weights[gain < 0].sum() / weights.sum())
     if below < 0.7:
         return
     yield Finding(

@@ -35,11 +35,19 @@ def change(values: NDArray[np.float64], *, parts: int = 4) -> Change | None:
     return Change(float(head.mean()), float(tail.mean()), difference / max(error, 1e-9))
 
 
-def t_value(values: NDArray[np.float64]) -> float:
-    """Return the mean divided by its standard error; 0 for fewer than three values."""
+def t_value(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
+    """Return the (weighted) mean divided by its standard error; 0 for fewer than three values.
+
+    Example:
+        >>> round(t_value(np.array([1.0, 1.2, 0.8, 1.0])), 1)
+        12.2
+    """
     if len(values) < 3:
         return 0.0
-    return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-12))
+    share = np.full(len(values), 1 / len(values)) if weights is None else weights / weights.sum()
+    mean = float(values @ share)
+    spread = float(share**2 @ (values - mean) ** 2) / max(1 - float(share @ share), 1e-9)
+    return mean / max(float(np.sqrt(spread)), 1e-12)
 
 
 def percent(share: float) -> str:
