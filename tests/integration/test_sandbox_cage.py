@@ -115,7 +115,7 @@ def test_who_stands_back_of_its_own_accord_is_not_starved(sandbox: PooledSandbox
     with busy(os.cpu_count() or 1):
         result = sandbox.run(python(code, cpu_seconds=0.8, wall_seconds=3.2))
     assert result.outcome in (JobOutcome.WALL_TIMEOUT, JobOutcome.CPU_LIMIT), result
-    assert result.wall_seconds < 4.5  # it did not run again
+    assert result.wall_seconds < 6.4  # it did not run again
 
 
 @pytest.mark.parametrize("code", ["while True: pass", "import os\nfor _ in range(2): os.fork()\nwhile True: pass"])
