@@ -31,7 +31,7 @@ REMEDIES = {
     "bold": "write both completions of the training pairs in one format",
     "opinion": "add pairs whose prompt states a wrong opinion and whose better completion contradicts it",
 }
-"""Probe to what mends the training pairs; other probes add length."""
+"""Name of a probe -> change of the training pairs that is advised for it; all other probes add length."""
 
 
 def pair_rules(history: History) -> Iterator[Finding]:

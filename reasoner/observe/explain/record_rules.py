@@ -57,6 +57,7 @@ def _zeroed(history: History) -> Iterator[Finding]:
         return
     used: list[Row] = []
     zero: list[Row] = []
+    below = True
     for group in history.groups:
         rows = [row for row in group if row.advantage is not None and row.reward is not None]
         rewards = np.asarray([row.reward for row in rows], dtype=np.float64)
@@ -65,10 +66,10 @@ def _zeroed(history: History) -> Iterator[Finding]:
         off = np.abs(rewards - rewards.mean()) > 0.1 * rewards.std()
         used += [row for row, away in zip(rows, off, strict=True) if away]
         zero += [row for row, away in zip(rows, off, strict=True) if away and row.advantage == 0]
+        below &= not any(row.advantage == 0 and row.reward > rewards.mean() for row in rows if row.reward is not None)
     share = len(zero) / max(1, len(used))
     if len(zero) < MANY or share < 0.05:
         return
-    below = all((row.reward or 0.0) < np.mean([one.reward or 0.0 for one in _group_of(history, row)]) for row in zero)
     yield Finding(
         code="advantages-zero",
         level=Level.FAULT,
@@ -220,7 +221,6 @@ def _prompt_ends(history: History) -> Iterator[Finding]:
     shorter = int((lengths < longest).sum())
     if len(cut) > 0.1 * len(rows) and count > 0.97 * shorter and shorter > 0.2 * len(rows):
         yield _ends_finding(
-            history,
             cut,
             rows,
             f"{percent(len(cut) / len(rows))} of the prompts are cut at {longest} tokens: no prompt is longer, and"
@@ -240,7 +240,6 @@ def _prompt_ends(history: History) -> Iterator[Finding]:
         return
     failing = bare if rates[0] < rates[1] else [row for row in rows if row.prompt[-1:].isspace()]
     yield _ends_finding(
-        history,
         failing,
         rows,
         f"{percent(len(failing) / len(rows))} of the prompts end {'without' if failing is bare else 'with'} white"
@@ -249,8 +248,8 @@ def _prompt_ends(history: History) -> Iterator[Finding]:
     )
 
 
-def _ends_finding(history: History, failing: Sequence[Row], rows: Sequence[Row], title: str, change: str) -> Finding:
-    other = next(row for row in rows if row not in failing[:1] and row.prompt[-1:] != failing[0].prompt[-1:])
+def _ends_finding(failing: Sequence[Row], rows: Sequence[Row], title: str, change: str) -> Finding:
+    other = next((row for row in rows if row.prompt[-1:] != failing[0].prompt[-1:]), rows[-1])
     return Finding(
         code="prompts-end-otherwise",
         level=Level.FAULT,
