@@ -233,14 +233,14 @@ def check_replies(problems: Sequence[Problem], pool: GradingPool) -> list[str]:
 
 
 def check_solutions(problems: Sequence[Problem], pool: GradingPool) -> list[str]:
-    """Grade demonstrations of one turn, evenly spaced, by their own verifiers, where a rule decides right or wrong.
+    """Grade demonstrations without an environment, evenly spaced, by their own verifiers, where a rule decides.
 
     Returns:
         A sentence for a person if more than one in twenty is wrong; none otherwise.
     """
     places = range(0, len(problems), -(-len(problems) // GRADED))
     some = [problems[place] for place in places]
-    plain = [problem for problem in some if not problem.demonstration_turns]
+    plain = [problem for problem in some if problem.environment is None]
     ruled = [problem for problem in plain if get_verifier(problem.verifier, **problem.verifier_options).grades]
     waiting = [(one, pool.submit(one.verifier, one.verifier_options, solution_row(one))) for one in ruled]
     wrong = [(one, verdict) for one, future in waiting if (verdict := future.result()).graded and not verdict.right]

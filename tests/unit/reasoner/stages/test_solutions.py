@@ -45,7 +45,8 @@ def test_a_few_are_not_worth_a_word(pool: GradingPool, wrong: int) -> None:
 def test_what_no_rule_decides_is_not_judged(pool: GradingPool) -> None:
     assert check_solutions(problems(50, verifier="length", reference=None), pool) == []
     turns = (Turn("policy", "3\n"), Turn("environment", "lower\n"))
-    assert check_solutions(problems(50, demonstration_turns=turns), pool) == []
+    assert check_solutions(problems(50, demonstration_turns=turns, environment="guess"), pool) == []
+    assert check_solutions(problems(50, environment="guess"), pool) == []  # a game won at the first turn
     ungraded = problems(50, reference="\\frac{1}{0}")  # the verifier cannot read the reference
     assert check_solutions(ungraded, pool) == []
 
