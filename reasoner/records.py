@@ -172,6 +172,8 @@ class Request:
     seed: int
     """Seed of this request's own random state. The tokens do not depend on the other requests in the batch, up to
     rounding in batched arithmetic."""
+    continued: bool = False
+    """Another request may begin with the tokens of this one: an engine may keep their keys and values."""
     priority: int = 0
     """Of requests that wait for a server, those with the lowest go first."""
 

@@ -64,12 +64,15 @@ class Guessing(Task):
         )
 
     def _play(self, hidden: int, source: random.Random) -> list[Turn] | None:
-        """Guess at random among the numbers that are still possible; None if that does not find the number."""
+        """Guess at random among the numbers that are still possible; None if that does not find the number.
+
+        All guesses have as many digits as the largest number, so that the digits of two guesses stand at like places.
+        """
         low, high = 0, self._numbers
         turns: list[Turn] = []
         for _ in range(self._guesses):
             said = source.randrange(low, high)
-            turns.append(Turn("policy", f"{said}\n"))
+            turns.append(Turn("policy", f"{said:0{len(str(self._numbers - 1))}}\n"))
             if said == hidden:
                 return turns
             reply = guess(turns=turns, reference=str(hidden))

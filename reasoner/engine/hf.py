@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
@@ -26,8 +27,21 @@ from reasoner.model.lora import exclusive
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 
+class Kept(NamedTuple):
+    """Keys and values of all tokens of an episode but the last, for the turn that may follow."""
+
+    keys: list[Tensor]
+    """Of each layer, [heads, L, D]."""
+    values: list[Tensor]
+    length: int
+
+
+KEPT_BYTES = 1 << 29
+"""Memory for `Kept`; turns that find no place are read again from their beginning."""
+
+
 class SlotCache:
-    """Keys and values of S slots, allocated once; each slot is written at its own position.
+    """Keys and values of S slots, allocated once; each slot is written at its own positions.
 
     Implements the methods that a transformers attention layer calls on a cache.
     """
@@ -37,30 +51,64 @@ class SlotCache:
         self.positions = positions
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        self.rows = torch.zeros(0, dtype=torch.long)
-        self.at = torch.zeros(0, dtype=torch.long)
+        self.first, self.count = 0, 0
+        self.at = torch.zeros(0, 0, dtype=torch.long)
         self.length = 0
 
+    def write_at(self, first: int, start: Tensor, tokens: int) -> Tensor:
+        """Set where `update` writes: T positions from start[i] in slot first + i; padding past the end goes to its end.
+
+        Returns:
+            [slots, T, L] bool: which of the first L positions each new one sees.
+        """
+        self.first, self.count = first, len(start)
+        self.at = (start[:, None] + torch.arange(tokens, device=start.device)).clamp(max=self.positions - 1)
+        self.length = int(self.at.max()) + 1
+        return torch.arange(self.length, device=start.device) <= self.at[:, :, None]
+
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Write one new position of each active slot; return all keys and values written so far for those slots."""
-        held_keys, held_values = self.keys[layer], self.values[layer]
-        held_keys[self.rows, :, self.at] = keys[:, :, 0].to(held_keys.dtype)  # autocast may change the dtype
-        held_values[self.rows, :, self.at] = values[:, :, 0].to(held_values.dtype)
-        active = len(self.rows)
-        return held_keys[:active, :, : self.length], held_values[:active, :, : self.length]
+        """Write the new positions of the slots; return all keys and values written so far for those slots."""
+        rows = slice(self.first, self.first + self.count)
+        held_keys, held_values = self.keys[layer][rows], self.values[layer][rows]
+        each = torch.arange(self.count, device=self.at.device)[:, None]
+        held_keys[each, :, self.at] = keys.transpose(1, 2).to(held_keys.dtype)  # autocast may change the dtype
+        held_values[each, :, self.at] = values.transpose(1, 2).to(held_values.dtype)
+        return held_keys[:, :, : self.length], held_values[:, :, : self.length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the length of the longest slot before this step."""
-        return max(0, self.length - 1)
+        return max(0, self.length - self.at.shape[1])
 
     def fill(self, layer: int, slots: Tensor, sources: Tensor, keys: Tensor, values: Tensor) -> None:
         """Copy prefilled prompts into slots: slots[i] gets row sources[i] of keys and values [prompts, heads, L, D]."""
-        if layer == len(self.keys):
-            shape = (self.slots, keys.shape[1], self.positions, keys.shape[3])
-            self.keys.append(torch.zeros(shape, dtype=keys.dtype, device=keys.device))
-            self.values.append(torch.zeros((*shape[:3], values.shape[3]), dtype=values.dtype, device=values.device))
+        self._allocate(layer, keys, values)
         self.keys[layer][slots, :, : keys.shape[2]] = keys[sources]
         self.values[layer][slots, :, : values.shape[2]] = values[sources]
+
+    def _allocate(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        if layer == len(self.keys):
+            shape = (self.slots, keys.shape[-3], self.positions, keys.shape[-1])
+            self.keys.append(torch.zeros(shape, dtype=keys.dtype, device=keys.device))
+            self.values.append(torch.zeros((*shape[:3], values.shape[-1]), dtype=values.dtype, device=values.device))
+
+    def put(self, slot: int, kept: Kept) -> None:
+        """Begin a slot with the keys and values of an earlier turn."""
+        for layer, (keys, values) in enumerate(zip(kept.keys, kept.values, strict=True)):
+            self._allocate(layer, keys, values)
+            self.keys[layer][slot, :, : kept.length] = keys
+            self.values[layer][slot, :, : kept.length] = values
+
+    def taken(self, slot: int, length: int) -> Kept:
+        """Return a copy of the first `length` positions of a slot."""
+        return Kept(
+            [keys[slot, :, :length].clone() for keys in self.keys],
+            [values[slot, :, :length].clone() for values in self.values],
+            length,
+        )
+
+    def bytes(self, length: int) -> int:
+        """Return the memory of so many positions of a slot."""
+        return sum(held[0, :, :1].nbytes for held in (*self.keys, *self.values)) * length
 
     def keep(self, kept: Tensor, *, length: int) -> None:
         """Move slot kept[i] to place i, for all i; only the first `length` positions are in use.
@@ -85,11 +133,26 @@ class _Active:
     logprobs: list[float]
 
 
+class _Earlier:
+    """What earlier turns left, to be found by the tokens of a prompt."""
+
+    def __init__(self, kept: dict[tuple[int, ...], Kept]) -> None:
+        self._kept = kept
+        self._lengths = sorted({len(ids) for ids in kept}, reverse=True)
+
+    def of(self, prompt_ids: tuple[int, ...]) -> Kept | None:
+        """Return what is kept of the longest beginning of a prompt."""
+        beginnings = (prompt_ids[:length] for length in self._lengths if length <= len(prompt_ids))
+        return next((kept for ids in beginnings if (kept := self._kept.get(ids))), None)
+
+
 class HfEngine(Engine):
     """Engine that runs the transformers model itself. Finished rows leave the batch and waiting requests replace them.
 
     A prompt shared by several requests is run once. With a shared `model` nothing is copied: the engine samples from
-    the trainer's live weights.
+    the trainer's live weights. It then also keeps the keys and values of a turn for the one that continues it, until
+    the next call or the next weights; an engine with its own copy may be called from several threads, where what is
+    kept would depend on time.
     """
 
     shares_model: ClassVar[bool] = True
@@ -120,6 +183,8 @@ class HfEngine(Engine):
         self.max_model_len = max_model_len
         self.max_batch = max_batch
         self.version = 0
+        self._kept: dict[tuple[int, ...], Kept] = {}
+        """By the tokens whose keys and values they are, and the one behind."""
         self._eos = frozenset(eos_ids(model, self.tokenizer))
         self._stop_enders: dict[tuple[str, ...], frozenset[int]] = {}
         _check_attention(model, max_model_len)
@@ -168,6 +233,7 @@ class HfEngine(Engine):
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
         waiting = [(index, requests[index]) for index in reversed(order)]
         longest = max((len(one.prompt_ids) + most_tokens(one, params) for one in requests), default=0)
+        earlier, self._kept, kept_bytes = _Earlier(self._kept), {}, 0
         cache = SlotCache(min(self.max_batch, len(requests)), longest)
         active: list[_Active] = []
         state = _Slots(self.device)
@@ -176,18 +242,49 @@ class HfEngine(Engine):
             if waiting and len(active) <= cache.slots // 2:
                 taken = [waiting.pop() for _ in range(min(len(waiting), cache.slots - len(active)))]
                 first = len(active)
-                logits = self._prefill(cache, taken, first_slot=first)
+                taken, logits = self._begin(cache, taken, earlier, first_slot=first)
                 state.add([request for _, request in taken], params.max_tokens)
                 active += [_Active(index, request, [], []) for index, request in taken]
             else:
                 logits = self._decode(cache, state)
             finished = self._choose(active, logits, state, params, first=first)
+            for slot in finished if self._shared else ():
+                entry, length = active[slot], int(state.position[slot])
+                if entry.request.continued and kept_bytes + cache.bytes(length) <= KEPT_BYTES:
+                    kept_bytes += cache.bytes(length)
+                    self._kept[(*entry.request.prompt_ids, *entry.tokens)] = cache.taken(slot, length)
             yield from finished.values()
             if finished:
                 kept = filled(len(active), finished)
                 cache.keep(torch.tensor(kept, dtype=torch.long), length=int(state.position.max()))
                 state.keep(torch.tensor(kept, dtype=torch.long))
                 active = [active[slot] for slot in kept]
+
+    def _begin(
+        self, cache: SlotCache, taken: list[tuple[int, Request]], earlier: _Earlier, *, first_slot: int
+    ) -> tuple[list[tuple[int, Request]], Tensor]:
+        """Read the prompts of new requests; return these in the order of their slots, and [len(taken), V] logits."""
+        found = [(one, earlier.of(one[1].prompt_ids)) for one in taken]
+        new = [one for one, kept in found if kept is None]
+        continued = [(one, kept) for one, kept in found if kept is not None]
+        parts = [self._prefill(cache, new, first_slot=first_slot)] if new else []
+        if continued:
+            parts.append(self._read_on(cache, continued, first_slot=first_slot + len(new)))
+        return [*new, *(one for one, _ in continued)], torch.cat(parts)
+
+    def _read_on(
+        self, cache: SlotCache, continued: list[tuple[tuple[int, Request], Kept]], *, first_slot: int
+    ) -> Tensor:
+        """Read what stands behind the kept tokens; return [len(continued), V] logits of the last prompt positions."""
+        for place, (_, kept) in enumerate(continued):
+            cache.put(first_slot + place, kept)
+        unread = [torch.tensor(request.prompt_ids[kept.length :]) for (_, request), kept in continued]
+        lengths = torch.tensor([len(ids) for ids in unread], device=self.device)
+        start = torch.tensor([kept.length for _, kept in continued], device=self.device)
+        # padding is written behind a row's own tokens, is seen by none of them, and is overwritten
+        input_ids = pad_sequence(unread, batch_first=True).to(self.device)
+        hidden = self._run(cache, input_ids, first_slot, start)
+        return self._logits(hidden[torch.arange(len(lengths), device=self.device), lengths - 1])
 
     def _prefill(self, cache: SlotCache, taken: list[tuple[int, Request]], *, first_slot: int) -> Tensor:
         """Run each distinct prompt once; return the [len(taken), V] logits of the last prompt positions."""
@@ -211,25 +308,27 @@ class HfEngine(Engine):
 
     def _decode(self, cache: SlotCache, state: _Slots) -> Tensor:
         """Run one position of every active slot; return [A, V] logits."""
-        cache.rows = torch.arange(len(state.position), device=self.device)
-        cache.at = state.position
-        cache.length = int(state.position.max()) + 1
-        seen = (torch.arange(cache.length, device=self.device)[None] <= state.position[:, None])[:, None, None]
+        hidden = self._run(cache, state.last[:, None], 0, state.position)[:, -1]
+        state.position = state.position + 1
+        return self._logits(hidden)
+
+    def _run(self, cache: SlotCache, input_ids: Tensor, first_slot: int, start: Tensor) -> Tensor:
+        """Run tokens [A, T] of the slots from `first_slot` on, from position start[i] in each; return [A, T, H]."""
+        seen = cache.write_at(first_slot, start, input_ids.shape[1])[:, None]
         if attention_of(self.model) == "eager":  # eager attention adds its mask to the scores
             seen = torch.where(seen, 0.0, -torch.inf)
         with self._autocasting():
-            hidden = self.model.get_decoder()(
-                input_ids=state.last[:, None],
+            return self.model.get_decoder()(
+                input_ids=input_ids,
                 attention_mask=seen,
-                position_ids=state.position[:, None],
+                position_ids=cache.at,
                 past_key_values=cache,
                 use_cache=True,
-            ).last_hidden_state[:, -1]
-            state.position = state.position + 1
-            return self._logits(hidden)
+            ).last_hidden_state
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return head_logits(hidden, output_layer(self.model), logit_transform(self.model.config))
+        with self._autocasting():
+            return head_logits(hidden, output_layer(self.model), logit_transform(self.model.config))
 
     def _choose(
         self, active: list[_Active], logits: Tensor, state: _Slots, params: SamplingParams, *, first: int
@@ -290,6 +389,7 @@ class HfEngine(Engine):
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
         self.version = version
+        self._kept = {}
         if self._shared:  # the trainer's own tensors
             return checksum(weights)
         listed = list(weights)

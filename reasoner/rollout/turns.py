@@ -309,6 +309,7 @@ class Player:
             seed=seed_of(index, "turn", turn) if turn else episode.request.seed,
             max_tokens=min(left, self._limits.turn_tokens or left),
             stop=(*stop, *(text for text in episode.environment.stop if text not in stop)),
+            continued=turn + 1 < (self._limits.max_turns or episode.environment.max_turns),
         )
 
     def _end_of(self, piece: Completion) -> int | None:
