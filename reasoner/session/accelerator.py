@@ -7,6 +7,7 @@ stage of a run use another precision than the stage before; no public function c
 from __future__ import annotations
 
 import os
+import warnings
 from datetime import timedelta
 
 import torch
@@ -35,6 +36,8 @@ def open_accelerator(config: StageConfig) -> Accelerator:
     wanted = _mixed_precision(config)
     if is_initialized() and AcceleratorState().mixed_precision != wanted:
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # an earlier stage had another dtype
+    # accelerate passes on the name of before torch 2.13 and has no field for the new one
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     accelerator = Accelerator(
         mixed_precision=wanted,
         kwargs_handlers=[
