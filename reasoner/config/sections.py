@@ -396,7 +396,11 @@ class EngineSection(Section):
 class GradingSection(Section):
     """Limits of the grading pool."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=0)
+    """Grading processes on this machine. With `nodes` 0 is possible: one that grades only what no node does."""
+    nodes: list[str] = Field(default_factory=list[str])
+    """Grading services on other machines, http://HOST:PORT of `reasoner verifiers serve`, which grade beside the
+    workers here. Their token is in REASONER_VERIFIER_TOKEN."""
     memory_megabytes: int = Field(default=1024, ge=64)
     wall_seconds: float | None = Field(default=None, gt=0)
     """Time limit per row; None: each verifier's own limit."""
@@ -406,6 +410,12 @@ class GradingSection(Section):
     update; the gradient is the same."""
     max_ungraded_share: float = Field(default=0.2, ge=0, le=1)
     """Stop if a larger share of a step's rollouts could not be graded."""
+
+    @model_validator(mode="after")
+    def _someone_grades(self) -> GradingSection:
+        if not self.workers and not self.nodes:
+            raise ValueError("grading.workers must be >= 1; 0 is possible only with grading.nodes.")
+        return self
 
 
 class EvalSection(Section):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.records import Completion, RolloutGroup, prompt_as_text
 from tasks import Message, Problem
 from verifiers import JSON, GradingRow, Outcome
+from verifiers.errors import BadOption
 from verifiers.pool import GradingPool, PoolLimits
+from verifiers.serve.nodes import Node
 
 
 class UngradedError(ReasonerError, RuntimeError):
@@ -83,10 +86,19 @@ def check_graded(
 
 
 def grading_pool(config: StageConfig, *, context: object = None) -> GradingPool:
-    """Build the pool of the config's grading section. `context` is passed to verifiers that run in this process."""
+    """Build the pool of the config's grading section. `context` is passed to verifiers that run in this process.
+
+    Raises:
+        ConfigError: the address of a grading node is none.
+    """
     grading = config.grading
+    try:
+        nodes = [lane for url in grading.nodes for lane in Node(url).lanes]
+    except BadOption as error:
+        raise ConfigError("bad-value", f"grading.nodes: {error}") from error
     return GradingPool(
         workers=grading.workers,
+        nodes=nodes,
         context=context,
         limits=PoolLimits(wall_seconds=grading.wall_seconds, memory_bytes=grading.memory_megabytes << 20),
     )

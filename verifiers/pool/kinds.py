@@ -110,6 +110,7 @@ class Kinds:
             in_process=made if made.in_process else None,
             composed=_composed(made),
             size=size,
+            version=made.version,
         )
 
     def _uncreated(self, name: str, options: dict[str, JSON], *, size: int, check: bool) -> Kind:
@@ -126,6 +127,7 @@ class Kinds:
             batch_rows=_number(cls.batch_rows) or 0,
             concurrency=ANY,
             check=check,
+            near=True,
             isolated=True,
             size=size,
             limits=self._limits,

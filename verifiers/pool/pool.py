@@ -3,6 +3,7 @@
 A worker is a fresh process (`verifiers.pool.worker_main`), never a fork of the caller, so it inherits neither torch nor
 locks. One extra worker takes quick rows while all others are busy with slow ones. A worker that exceeds a limit of wall
 clock, CPU seconds or resident memory, measured from outside, is killed and replaced (`verifiers.pool.worker_process`).
+Lanes of grading nodes (`verifiers.serve.nodes`) take rows beside the workers.
 Verifiers with `in_process = True` are called in batches in the caller's process instead (`verifiers.pool.in_process`).
 """
 
@@ -16,14 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from heapq import heapify, heappush
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import Composite
 from verifiers.errors import BadReference
 from verifiers.pool.in_process import InProcessQueue
 from verifiers.pool.kinds import Kinds
+from verifiers.pool.lane import Lane, NodeLane
 from verifiers.pool.work_queue import (
+    CHUNK_SECONDS,
     CLOSED,
     GradingRequest,
     Item,
@@ -38,6 +41,10 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 QUICK_SECONDS = 0.25
 """Seconds above which a row is slow, so that its verifier does not get the spare worker."""
+NODE_SECONDS = 0.5
+"""Seconds between looks whether a grading node may take queued rows again."""
+NODE_CHUNK_SECONDS = 0.25
+"""Estimated seconds of work of a chunk for a grading node, which the way there delays."""
 SPARE_SECONDS = 0.1
 """Seconds between the spare worker's checks whether it is needed, while rows are queued."""
 
@@ -72,22 +79,26 @@ class GradingPool:
         max_pending: int = 20_000,
         context: object = None,
         isolated: bool = False,
+        nodes: Sequence[NodeLane] = (),
     ) -> None:
         """Create a pool.
 
         Args:
-            workers: number of worker processes, >= 1.
+            workers: number of worker processes, >= 1; with nodes also 0: one that takes only what no node takes.
             limits: limits of one row; None: the defaults.
             max_pending: queued rows at which `submit` blocks.
             context: object for verifiers that grade in this process (their `context`).
             isolated: True for untrusted rows and options: verifiers are created in workers, within the limits of a
                 row, and an error about their options becomes the exception of the row's future.
+            nodes: further workers on other machines (`Node.lanes` of `verifiers.serve.nodes`), which the pool stops.
         Raises:
-            ValueError: workers is below 1.
+            ValueError: workers is below 1, or below 0 with nodes.
         """
-        if workers < 1:
+        if workers < (0 if nodes else 1):
             raise ValueError(f"workers must be >= 1; got {workers}. One worker already overlaps with generation.")
-        self._workers = workers
+        self._workers = max(1, workers)
+        self._stands_in = workers == 0
+        """True: the worker here grades only what no node takes."""
         self._limits = limits or PoolLimits()
         self._max_pending = max_pending
         self._queues: dict[Kind, list[Item]] = {}
@@ -101,6 +112,9 @@ class GradingPool:
         self._room = threading.Condition(self._changed)
         """Notifies blocked submitters of free space."""
         self._spare_work = threading.Condition(self._changed)
+        self._node_work = threading.Condition(self._changed)
+        """Notifies the lanes of grading nodes."""
+        self._nodes = list(nodes)
         self._threads: list[threading.Thread] = []
         self._processes: list[WorkerProcess] = []
         self._spare = WorkerProcess()
@@ -112,6 +126,11 @@ class GradingPool:
         self._first: dict[tuple[Kind, bytes], Item] = {}
         """Key of equal rows -> the one that is graded for all of them, until its verdict is known."""
         self._closed = False
+
+    @property
+    def workers(self) -> int:
+        """The most worker processes that it starts, without the spare one."""
+        return self._workers
 
     @property
     def made_here(self) -> list[Verifier]:
@@ -235,9 +254,9 @@ class GradingPool:
             waiting = [item for queue in self._queues.values() for item in queue]
             self._queues.clear()
             self._waiting = 0
-            for condition in (self._work, self._room, self._spare_work):
+            for condition in (self._work, self._room, self._spare_work, self._node_work):
                 condition.notify_all()
-        for worker in (*self._processes, self._spare):
+        for worker in (*self._processes, self._spare, *self._nodes):
             worker.stop()
         for queue in self._in_process.values():
             queue.close()
@@ -273,6 +292,7 @@ class GradingPool:
         self._waiting += 1
         self._start_workers()
         self._work.notify()
+        self._node_work.notify()
         if not any(worker.idle for worker in self._processes):
             self._spare_work.notify()
 
@@ -337,21 +357,25 @@ class GradingPool:
         worker = WorkerProcess()
         if not self._processes:
             self._run_in_thread(self._spare, "grading-spare")
+            for number, lane in enumerate(self._nodes, 1):
+                lane.start()
+                self._run_in_thread(lane, f"grading-node-{number}")
         self._processes.append(worker)
         self._run_in_thread(worker, f"grading-{len(self._processes)}")
         return worker
 
-    def _run_in_thread(self, worker: WorkerProcess, name: str) -> None:
+    def _run_in_thread(self, worker: Lane, name: str) -> None:
         thread = threading.Thread(target=self._run_worker, args=(worker,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _run_worker(self, worker: WorkerProcess) -> None:
+    def _run_worker(self, worker: Lane) -> None:
         try:
             while chunk := self._next_chunk(worker):
                 kind = chunk[0].kind
                 unread = worker.grade(chunk)
-                kind.row_seconds = self._speeds[kind.name] = worker.row_seconds(len(chunk))
+                if (seconds := worker.row_seconds(len(chunk))) is not None:
+                    kind.row_seconds = self._speeds[kind.name] = seconds
                 for item in self._requeue(worker, kind, unread):
                     item.fault(
                         CLOSED
@@ -361,7 +385,7 @@ class GradingPool:
         finally:
             worker.stop()
 
-    def _requeue(self, worker: WorkerProcess, kind: Kind, unread: list[Item]) -> list[Item]:
+    def _requeue(self, worker: Lane, kind: Kind, unread: list[Item]) -> list[Item]:
         """Queue the rows that a lost worker left ungraded; return those that are not tried any more."""
         with self._changed:
             worker.idle, worker.kind = True, None
@@ -375,26 +399,31 @@ class GradingPool:
                 given_up = [*unread, *queue]
             elif unread:
                 for item in unread:
-                    heappush(self._queues.setdefault(kind, []), item)
+                    heappush(self._queues.setdefault(item.kind, []), item)
                 self._waiting += len(unread)
             if self._queues:  # this worker's verifier may use one more worker now
                 self._work.notify_all()
+                self._node_work.notify_all()
             self._room.notify_all()
             return given_up
 
-    def _next_chunk(self, worker: WorkerProcess) -> list[Item]:
+    def _next_chunk(self, worker: Lane) -> list[Item]:
         with self._changed:
             while not self._closed:
                 kind = self._next_kind(worker)
                 if kind is None:
                     if worker is self._spare:
                         self._spare_work.wait(SPARE_SECONDS if self._queues else None)
+                    elif isinstance(worker, WorkerProcess):
+                        self._work.wait(NODE_SECONDS if self._stands_in and self._queues else None)
                     else:
-                        self._work.wait()
+                        self._node_work.wait(NODE_SECONDS if self._queues else None)
                     continue
                 queue = self._queues.pop(kind)
                 before = len(queue)
-                chunk = pop_chunk(queue, min(worth(kind), self._waiting // (2 * self._workers)))
+                share = self._waiting // (2 * (self._workers + len(self._nodes)))
+                seconds = CHUNK_SECONDS if isinstance(worker, WorkerProcess) else NODE_CHUNK_SECONDS
+                chunk = pop_chunk(queue, min(worth(kind, seconds=seconds), share))
                 self._waiting -= before - len(queue)
                 if queue:
                     self._queues[kind] = queue  # behind the other kinds
@@ -407,8 +436,13 @@ class GradingPool:
                     return chunk
             return []
 
-    def _next_kind(self, worker: WorkerProcess) -> Kind | None:
+    def _next_kind(self, worker: Lane) -> Kind | None:
         ready = (kind for kind in self._queues if kind.active < kind.concurrency)
+        if not isinstance(worker, WorkerProcess):
+            lane = cast("NodeLane", worker)
+            return next((kind for kind in ready if lane.takes(kind)), None)
+        if self._stands_in:
+            ready = (kind for kind in ready if not any(lane.takes(kind) for lane in self._nodes))
         if worker is not self._spare:
             return next(ready, None)
         now = time.monotonic()

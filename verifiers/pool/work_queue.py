@@ -85,6 +85,12 @@ class Kind:
     row_seconds: float | None = None
     """Seconds per row of the last chunk, without the start of a worker and imports; None: nothing was graded yet."""
     limits: PoolLimits | None = None
+    version: str = "1"
+    """The verifier's version here; a grading node must have the same."""
+    near: bool = False
+    """True: graded on this machine only."""
+    here: Kind | None = None
+    """The kind with `near` of the same rows, once there is one."""
 
     @property
     def given_up(self) -> bool:
@@ -155,11 +161,11 @@ def named(verdict: Verdict, name: str) -> Verdict:
     return replace(verdict, verifier=name)
 
 
-def worth(kind: Kind) -> int:
-    """Return how many rows a worker gets at once: about CHUNK_SECONDS of work, or 1 while the speed is unknown."""
+def worth(kind: Kind, *, seconds: float = CHUNK_SECONDS) -> int:
+    """Return how many rows a worker gets at once: about so many seconds of work, or 1 while the speed is unknown."""
     if kind.row_seconds is None:
         return 1
-    return int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
+    return int(min(CHUNK_ROWS, seconds / max(kind.row_seconds, 1e-9)))
 
 
 def pop_chunk(queue: list[Item], most: int) -> list[Item]:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,8 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 TOKEN_VARIABLE = "REASONER_VERIFIER_TOKEN"
 BUSY = (429, 503)
 TOO_LARGE = 413
+CONNECT_SECONDS = 10.0
+"""Longest wait for a connection."""
 ANSWER_BYTES = 64 << 20
 """Most bytes of an answer; a longer one is an error."""
 
@@ -35,6 +38,18 @@ class TooLarge(ServiceError):
     """The request is too large for the service."""
 
 
+class Busy(ServiceError):
+    """The service takes no more rows at present."""
+
+
+ERRORS: Mapping[int, type[VerifierError]] = {
+    404: UnknownVerifier,
+    422: BadOption,
+    TOO_LARGE: TooLarge,
+    **dict.fromkeys(BUSY, Busy),
+}
+
+
 class Remote(Verifier):
     """Verifier of a grading service (`reasoner verifiers serve`), called in batches over persistent connections.
 
@@ -45,6 +60,7 @@ class Remote(Verifier):
         seconds: time limit of a batch, including waits for a busy service; after it the rows are `verifier_error`.
         batch: rows per request; a batch that is too large for the service is halved.
         connections: concurrent requests.
+        waits: False: a busy service raises Busy at once.
     """
 
     name = "remote"
@@ -61,6 +77,7 @@ class Remote(Verifier):
         seconds: float = 120.0,
         batch: int = 64,
         connections: int = 4,
+        waits: bool = True,
     ) -> None:
         parts = urlsplit(url)
         root, _, verifier = parts.path.rstrip("/").rpartition("/")
@@ -80,16 +97,18 @@ class Remote(Verifier):
             raise BadOption(  # checked here because the error of http.client would contain the token
                 f"token (or {TOKEN_VARIABLE}) must be printable ASCII; it contains other characters (a line break?)."
             )
-        self._seconds = seconds
+        self._seconds, self._waits = seconds, waits
         self._idle: list[http.client.HTTPConnection] = []
         """Open connections that no thread is using."""
+        self._in_use: set[http.client.HTTPConnection] = set()
+        self._aborts = 0
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         """Return the verdicts in order. A row that JSON cannot express becomes `bad_reference` without being sent."""
-        written = [_row_text(row) for row in rows]
+        written = [row_text(row) for row in rows]
         sent = [text for text in written if isinstance(text, str)]
         graded = iter(self._graded(sent, time.monotonic() + self._seconds) if sent else [])
         return [next(graded) if isinstance(text, str) else text for text in written]
@@ -131,8 +150,8 @@ class Remote(Verifier):
             if status == 200:
                 return answer
             detail = str(answer.get("detail", answer))[:500]
-            if status not in BUSY or deadline - time.monotonic() <= pause:
-                error = {404: UnknownVerifier, 422: BadOption, TOO_LARGE: TooLarge}.get(status, ServiceError)
+            if status not in BUSY or not self._waits or deadline - time.monotonic() <= pause:
+                error = ERRORS.get(status, ServiceError)
                 raise error(f"{self.name} answered {status}: {detail}")
             time.sleep(pause)
             pause = min(2.0, pause * 2)
@@ -142,9 +161,11 @@ class Remote(Verifier):
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+        aborts = self._aborts
         while True:
             kept = self._kept()
             connection = kept or self._connect(deadline)
+            self._in_use.add(connection)
             try:
                 connection.response_class = partial(_Response, deadline=deadline)  # pyright: ignore[reportAttributeAccessIssue]
                 if connection.sock is not None:
@@ -154,17 +175,27 @@ class Remote(Verifier):
                 content = response.read(ANSWER_BYTES + 1)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if kept is not None and isinstance(error, ConnectionError):
+                if kept is not None and isinstance(error, ConnectionError) and self._aborts == aborts:
                     continue
                 raise ServiceError(
                     f"{self.name} cannot be reached ({type(error).__name__}: {error})."
                     " Start it with `reasoner verifiers serve`."
                 ) from error
+            finally:
+                self._in_use.discard(connection)
             if len(content) > ANSWER_BYTES:
                 connection.close()
                 raise ServiceError(f"{self.name} must answer with at most {ANSWER_BYTES} bytes; it sent more.")
             self._idle.append(connection)
             return response.status, _object(content)
+
+    def abort(self) -> None:
+        """End the requests under way, from any thread: they raise ServiceError."""
+        self._aborts += 1
+        for connection in list(self._in_use):
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _kept(self) -> http.client.HTTPConnection | None:
         try:
@@ -177,10 +208,11 @@ class Remote(Verifier):
             connection.close()
 
     def _connect(self, deadline: float) -> http.client.HTTPConnection:
+        seconds = min(CONNECT_SECONDS, _left(deadline))
         if self._secure:
             context = ssl.create_default_context()
-            return http.client.HTTPSConnection(self._host, self._port, timeout=_left(deadline), context=context)
-        return http.client.HTTPConnection(self._host, self._port, timeout=_left(deadline))
+            return http.client.HTTPSConnection(self._host, self._port, timeout=seconds, context=context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
 
 
 class _UntilDeadline(io.RawIOBase):
@@ -218,7 +250,7 @@ def _left(deadline: float) -> float:
     return max(0.01, deadline - time.monotonic())
 
 
-def _row_text(row: GradingRow) -> str | Verdict:
+def row_text(row: GradingRow) -> str | Verdict:
     """Return a row as JSON text, or a `bad_reference` verdict if JSON cannot express it."""
     given: dict[str, JSON] = {
         "completion": _sendable(row.completion),

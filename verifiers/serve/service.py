@@ -138,6 +138,7 @@ class Service:
         """Return the status and load of the service."""
         state = self.pool.state()
         row = {"status": "ok", "waiting": state.waiting, "workers": state.workers, "grading": state.grading}
+        row["capacity"] = self.pool.workers
         return Answer(json.dumps(row).encode())
 
     async def _metrics(self, _: bytes, __: Receive) -> Answer:

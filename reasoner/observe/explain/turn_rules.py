@@ -289,7 +289,7 @@ def _slow(history: History) -> Iterator[Finding]:
     if share < SLOW or wait.mean() < 0.5:
         return
     seconds = history.series("time/environment")
-    own = float(min(wait.sum(), seconds.sum() / history.config.grading.workers) / max(1e-9, step.sum()))
+    own = float(min(wait.sum(), seconds.sum() / max(1, history.config.grading.workers)) / max(1e-9, step.sum()))
     if own < SLOW:
         yield Finding(
             code="environment-starved",
