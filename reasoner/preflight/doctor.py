@@ -215,6 +215,8 @@ def config_checks(run: RunConfig, *, model: str | None = None) -> Iterator[Check
     yield _guarded("gold", lambda: _golds(stage))
     yield _guarded("rows", lambda: _rows(stage, tests=tests_problems(run)))
     yield _guarded("sandbox", lambda: _sandbox(stage))
+    for url in stage.grading.nodes:
+        yield _guarded("node", lambda url=url: _node(url))
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
         yield from _engine_checks(stage, Path(folder))
 
@@ -230,20 +232,13 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 def _golds(stage: StageConfig) -> Check:
     """Check the references of the first problems, and that the verifier accepts their worked solutions."""
     from reasoner.data.problems import load_problems
-    from verifiers import GradingRow
+    from reasoner.rollout.grading import solution_row
     from verifiers.pool import GradingPool, GradingRequest
 
     problems = [p for part in load_problems(stage)[0] for p in part[:GOLD_PROBLEMS]]
-    worked = [p for p in problems if p.demonstration]
+    worked = [p for p in problems if p.demonstration and p.environment is None]
     with GradingPool(workers=1) as pool:
-        requests = [
-            GradingRequest(
-                p.verifier,
-                GradingRow(completion=p.demonstration or "", reference=p.reference, info=p.info),
-                p.verifier_options,
-            )
-            for p in worked
-        ]
+        requests = [GradingRequest(p.verifier, solution_row(p), p.verifier_options) for p in worked]
         wrong = [
             (problem, verdict)
             for problem, verdict in zip(worked, pool.grade(requests), strict=True)
@@ -341,6 +336,22 @@ def _sandbox(stage: StageConfig) -> Check:
             command="run `reasoner sandbox doctor`, which shows more",
         )
     return Check(name="sandbox", state=State.OK, found="; ".join(results))
+
+
+def _node(url: str) -> Check:
+    """Ask a grading node for its health."""
+    from verifiers.serve.nodes import Node
+
+    found = Node(url, lanes=1).health()
+    if found is None:
+        return Check(
+            name="node",
+            state=State.FAILED,
+            found=f"{url} does not answer",
+            costs="its rows are graded on this machine until it does",
+            command="reasoner verifiers serve --host HOST --port PORT --token-file FILE, on that machine",
+        )
+    return Check(name="node", state=State.OK, found=f"{url}: {found.get('capacity')} grading workers")
 
 
 def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:

@@ -72,7 +72,7 @@ class Node:
 
     def _workers(self) -> int:
         """Ask the node for its number of workers; 2 if it does not answer yet."""
-        found = self._health()
+        found = self.health()
         count = found.get("capacity") if found else None
         return max(1, min(MOST_LANES, count)) if isinstance(count, int) else 2
 
@@ -137,7 +137,7 @@ class Node:
         said = False
         while not self._closed.is_set():
             self._look_now.clear()
-            if self._health() is not None:
+            if self.health() is not None:
                 self.up, self._missed, said = True, 0, True
             else:
                 self._missed += 1
@@ -155,7 +155,7 @@ class Node:
         for remote in remotes:
             remote.abort()
 
-    def _health(self) -> dict[str, object] | None:
+    def health(self) -> dict[str, object] | None:
         """Return what the node says about itself; None: nothing."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host or "", self._port, timeout=LOOK_SECONDS)

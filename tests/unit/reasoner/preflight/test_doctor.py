@@ -97,3 +97,16 @@ def test_the_command_prints_json_and_exits_0_where_nothing_failed() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert {row["state"] for row in json.loads(done.stdout)} <= {"ok", "missing"}
+
+
+def test_a_grading_node_that_does_not_answer_is_told() -> None:
+    check = doctor._node("http://127.0.0.1:9")
+    assert check.state is State.FAILED
+    assert "does not answer" in check.found
+
+
+def test_games_have_no_worked_solution_of_one_turn() -> None:
+    run = resolve({"method": "grpo", "model": "m", "task": "guessing", "prompt": {"chat": "never"}})
+    check = doctor._golds(run.stages[0])
+    assert check.state is State.OK
+    assert "200 references can be used" in check.found
