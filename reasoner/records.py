@@ -176,6 +176,8 @@ class Request:
     """Another request may begin with the tokens of this one: an engine may keep their keys and values."""
     priority: int = 0
     """Of requests that wait for a server, those with the lowest go first."""
+    version: int | None = None
+    """Version of the adapter that samples it, for an engine that `pins`; None: the newest weights."""
 
 
 def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:

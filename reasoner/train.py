@@ -91,7 +91,7 @@ def learn(
     if ahead := session.producer.ahead:
         metrics |= staleness_metrics(record.kept, probe, version=version) if updated else {}
         with record.part("ahead_wait"):
-            if not config.rollout.goes_on:
+            if config.rollout.during_update == "wait":
                 ahead.settle()  # the batches under way are sampled with one version of the weights
         metrics["time/sampler_idle"] = ahead.idle_seconds()
     with record.part("sync"):

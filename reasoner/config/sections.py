@@ -209,11 +209,12 @@ class RolloutSection(Section):
     """Above 0."""
     ahead: int = Field(default=0, ge=0)
     """Number of batches that are sampled while the policy learns on an earlier one. 1: the batch of the next step. 0:
-    every step waits for its own batch. More than 1 needs during_update=go_on."""
-    during_update: Literal["wait", "go_on"] = "wait"
+    every step waits for its own batch. More than 1 needs during_update=go_on or pin."""
+    during_update: Literal["wait", "go_on", "pin"] = "wait"
     """What becomes of batches that are sampled ahead when the policy has new weights. wait: they are finished first, so
     that a batch has one version of the weights. go_on: they go on with the new weights from their next token on, and
-    each token is recorded with its version; on vLLM servers."""
+    each token is recorded with its version; on vLLM servers. pin: a batch is sampled to its end with the adapter that
+    was the newest when it began, beside newer ones; with model.lora on vLLM servers."""
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): number of extra rounds of problems that a step may sample to replace groups
     without signal; 0: groups without signal are only left out of the update."""
@@ -228,8 +229,13 @@ class RolloutSection(Section):
 
     @property
     def goes_on(self) -> bool:
-        """True if batches are under way while the policy gets new weights."""
+        """True if completions under way go on with new weights."""
         return self.ahead > 0 and self.during_update == "go_on"
+
+    @property
+    def pins(self) -> bool:
+        """True if each batch under way is sampled with the adapter that it began with."""
+        return self.ahead > 0 and self.during_update == "pin"
 
     @model_validator(mode="after")
     def _one_order(self) -> RolloutSection:

@@ -169,6 +169,11 @@ class StageConfig(Section):
     def _lag_is_corrected(self) -> None:
         """Raise ValueError if batches are sampled ahead, and nothing corrects for the age of the weights."""
         algorithm, method = self.algorithm, METHODS[self.method]
+        if self.rollout.during_update == "pin" and not self.rollout.ahead:
+            raise ValueError(
+                "rollout.during_update must not be pin with rollout.ahead 0: no batch is under way when the policy has"
+                " new weights. Set rollout.ahead to 1 or more"
+            )
         if not self.rollout.ahead:
             return
         if method.learns_from != "rewards":
@@ -179,7 +184,7 @@ class StageConfig(Section):
             raise ValueError(
                 f"rollout.ahead must be at most 1 with rollout.during_update wait; got {self.rollout.ahead}. Every"
                 " batch ahead would be finished before the next update, so that further ones only get older. Set"
-                " rollout.during_update to go_on"
+                " rollout.during_update to go_on, or with adapters to pin"
             )
         if algorithm.proximal == "trainer" and algorithm.importance == "none":
             raise ValueError(

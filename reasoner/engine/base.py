@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from reasoner.errors import ReasonerError
@@ -37,6 +37,8 @@ class Adapter(NamedTuple):
     """Content of peft's adapter_config.json."""
     base: Callable[[], NamedTensors]
     """The base model's weights under Hugging Face names. If sharded, every process must iterate over all of them."""
+    keep: Collection[int] = ()
+    """Earlier versions that requests will still ask for."""
 
 
 class Engine(ABC):
@@ -54,6 +56,11 @@ class Engine(ABC):
     loads_beside: ClassVar[bool] = False
     """True if it can load weights while it samples (`rollout.during_update: go_on`): completions under way go on with
     them, and say which tokens have which version."""
+    pins: ClassVar[bool] = False
+    """True if it has several adapters at a time, and samples each request with the one of its `version`
+    (`rollout.during_update: pin`)."""
+    version: int = 0
+    """Version of the newest weights."""
 
     @property
     def in_step(self) -> bool:

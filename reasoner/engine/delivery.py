@@ -8,15 +8,36 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from reasoner.engine.base import Adapter, EngineError, NamedTensors
 from reasoner.engine.check import Checksum, check_checksum
 from reasoner.engine.fleet import Fleet
-from reasoner.engine.remote import ADAPTER_PREFIX, Lost, Refused, Server
+from reasoner.engine.remote import ADAPTER_PREFIX, Lost, Refused, Server, adapter_name
 from reasoner.engine.weights import WeightStore, Written
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 """peft's names, by which vLLM finds an adapter in a folder."""
+
+
+class AdapterRoom(NamedTuple):
+    """Number of adapters that a server has room for."""
+
+    together: int
+    """In one batch of requests (--max-loras)."""
+    in_memory: int
+    """In host memory (--max-cpu-loras)."""
+
+    @classmethod
+    def of(cls, ahead: int) -> AdapterRoom:
+        """Return what `ahead` batches need that are sampled with the adapters that they began with.
+
+        The present batch and each one ahead may have a version of its own; one more is loaded beside them. vLLM keeps
+        unloaded adapters in host memory, drops the one that was used least recently, and ends if it has to load one
+        again whose files are gone. From its load to its last use an adapter stands beside at most `ahead` older and
+        `ahead` newer ones that are in use.
+        """
+        return cls(ahead + 2, 2 * ahead + 2)
 
 
 class Delivery:
@@ -26,6 +47,8 @@ class Delivery:
         self._fleet, self._store = fleet, store
         self._run = f"{ADAPTER_PREFIX}{secrets.token_hex(4)}"
         """Beginning of the names of this run's adapters."""
+        self._adapters: dict[str, Written] = {}
+        """Files of the adapters that servers must have, by name."""
 
     def choose_ways(self, weights: str) -> None:
         """Decide for each server if it reads the files of new weights or fetches them, by trying.
@@ -63,54 +86,86 @@ class Delivery:
             EngineError: a worker of a server received other weights, or no server has the new ones.
         """
         given = Checksum()
-        with self._written(given.over(weights), version) as written:
+        written = self._write(given.over(weights), version)
 
-            def deliver(server: Server) -> list[str]:
-                if only is not None and server.url not in only:
-                    return []
-                with self._at_server(server, written) as folder:
-                    return server.load(folder, version)
+        def deliver(server: Server) -> list[str]:
+            if only is not None and server.url not in only:
+                return []
+            with self._at_server(server, written) as folder:
+                return server.load(folder, version)
 
+        try:
             for _, digests in self._fleet.on_each(deliver):
                 for digest in digests:
                     check_checksum(written.digest, digest)
+        finally:
+            written.remove()
         return given.digest()
 
     def send_adapter(self, adapter: Adapter, version: int) -> str:
         """Send an adapter to every reachable server, under a new name; return its checksum as given.
 
+        Versions that are not kept are unloaded. A server that was started again gets those that are, too.
+
         Raises:
-            Refused: vLLM cannot apply it; nothing has changed.
+            Refused: vLLM cannot apply it.
             EngineError: a worker of a server received another adapter, or no server has the new one.
         """
-        given, name = Checksum(), f"{self._run}-v{version}"
-        with self._written(given.over(adapter.tensors), version, file=ADAPTER_FILES[0]) as written:
-            config = written.folder / ADAPTER_FILES[1]
-            config.write_text(json.dumps(dict(adapter.config)))
-            written.files[config.name] = config.stat().st_size
+        newest, given = adapter_name(self._run, version), Checksum()
+        kept = {adapter_name(self._run, number) for number in adapter.keep if number != version}
+        for name in self._adapters.keys() - kept:
+            self._adapters.pop(name).remove()
+        written = self._write(given.over(adapter.tensors), version, file=ADAPTER_FILES[0])
+        config = written.folder / ADAPTER_FILES[1]
+        config.write_text(json.dumps(dict(adapter.config)))
+        written.files[config.name] = config.stat().st_size
+        self._adapters[newest] = written
 
-            def deliver(server: Server) -> tuple[list[str], str | None]:
-                with self._at_server(server, written) as folder:
-                    digests = server.rpc("reasoner_checksum", str(folder))
-                    return digests, server.load_adapter(name, folder)
+        def deliver(server: Server) -> str | None:
+            server.unload_adapters(keep=kept)
+            for name, files in self._adapters.items():
+                if name in server.models:
+                    continue
+                with self._at_server(server, files) as folder:
+                    for digest in server.rpc("reasoner_checksum", str(folder)):
+                        check_checksum(files.digest, str(digest))
+                    if refusal := server.load_adapter(name, folder):
+                        return refusal
+            server.model = newest
+            return None
 
-            for server, (digests, refusal) in self._fleet.on_each(deliver):
-                for digest in digests:
-                    check_checksum(written.digest, str(digest))
-                if refusal:
-                    raise Refused(f"{server.url}: {refusal}")
+        for server, refusal in self._fleet.on_each(deliver):
+            if refusal:
+                raise Refused(f"{server.url}: {refusal}")
         return given.digest()
 
     def without_base(self) -> set[str]:
         """Return the URLs of reachable servers that do not have this run's base model under the adapters."""
         return {server.url for server in self._fleet.reachable if not server.has_base(self._run)}
 
-    @contextmanager
-    def _written(self, weights: NamedTensors, version: int, *, file: str | None = None) -> Iterator[Written]:
-        with self._store.written(weights, f"v{version}-{secrets.token_hex(4)}", file=file) as written:
-            if any(server.pulls for server in self._fleet.reachable):
-                self._store.serve([server.url for server in self._fleet.servers if server.pulls])
-            yield written
+    def check_room(self, ahead: int) -> None:
+        """Check that every server has room for the adapters of batches that are sampled ahead.
+
+        Raises:
+            EngineError: one has not; the message says how to start it.
+        """
+        needed = AdapterRoom.of(ahead)
+        for server in self._fleet.servers:
+            for one in server.rpc("reasoner_adapter_room"):
+                found = AdapterRoom(*one)
+                if found.together < needed.together or found.in_memory < needed.in_memory:
+                    raise EngineError(
+                        f"{server.url} must have room for {needed.together} adapters in a batch and {needed.in_memory}"
+                        f" in memory, with rollout.ahead={ahead} and during_update=pin; it has {found.together} and"
+                        f" {found.in_memory}. Start it with --enable-lora --max-loras {needed.together} --max-cpu-loras"
+                        f" {needed.in_memory}, or lower rollout.ahead."
+                    )
+
+    def _write(self, weights: NamedTensors, version: int, *, file: str | None = None) -> Written:
+        written = self._store.write(weights, f"v{version}-{secrets.token_hex(4)}", file=file)
+        if any(server.pulls for server in self._fleet.reachable):
+            self._store.serve([server.url for server in self._fleet.servers if server.pulls])
+        return written
 
     @contextmanager
     def _at_server(self, server: Server, written: Written) -> Iterator[Path]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +35,16 @@ CONNECT_SECONDS = 10.0
 """Seconds for a connection to be accepted; a machine that is gone accepts none."""
 STALLED_SECONDS = 60.0
 """Seconds without a byte after which a server that fetches weights is left out (ours)."""
+
+
+def adapter_name(run: str, version: int) -> str:
+    """Return the name of an adapter: of its own for each version, because vLLM keeps prefixes by name.
+
+    Args:
+        run: beginning of the names of a run's adapters.
+        version: of the weights.
+    """
+    return f"{run}-v{version}"
 
 
 class Lost(Exception):
@@ -82,7 +92,7 @@ class Server:
         self.pending = 0
         """Requests sent but not answered yet."""
         self.model = ""
-        """Name of the model that requests ask for: the server's own, or the present adapter."""
+        """Name of the model that requests ask for: the server's own, or the newest adapter."""
         self.models: list[str] = []
         """Names of the server's model and of its adapters, when it was last seen to be ready."""
         self.pulls: bool | None = None
@@ -220,10 +230,12 @@ class Server:
         """Return True if the server has the base model of a run: it has adapters whose names begin with the run's."""
         return any(name.startswith(run) for name in self.models)
 
-    def load_adapter(self, name: str, folder: Path) -> str | None:
-        """Load an adapter and use it from now on; unload those before it, also those of an earlier run.
+    def named(self, version: int | None) -> str:
+        """Return the name of the adapter of a version; None: of the newest weights."""
+        return self.model if version is None else adapter_name(self.model.rpartition("-v")[0], version)
 
-        Requests that run go on with the adapter that they began with.
+    def load_adapter(self, name: str, folder: Path) -> str | None:
+        """Load an adapter beside the others.
 
         Returns:
             Why vLLM does not apply the adapter; None if it does.
@@ -239,12 +251,14 @@ class Server:
                 raise
             return str(error)
         self.paused_seconds = time.monotonic() - began
-        own, *others = self.models
-        self.models, self.model = [own, name], name
-        for other in others:
-            if other.startswith(ADAPTER_PREFIX):
-                self._send("POST", "/v1/unload_lora_adapter", json={"lora_name": other})
+        self.models.append(name)
         return None
+
+    def unload_adapters(self, *, keep: Collection[str]) -> None:
+        """Unload all adapters of trainers but those of these names. Requests that run with one go on with it."""
+        for name in [name for name in self.models if name.startswith(ADAPTER_PREFIX) and name not in keep]:
+            self._send("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
+            self.models.remove(name)
 
     def restart(self) -> None:
         """Start the server's process again if it has ended. Nothing is done for a server started elsewhere.

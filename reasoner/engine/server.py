@@ -36,7 +36,7 @@ from reasoner.engine.base import (
     stop_strings,
 )
 from reasoner.engine.check import checksum
-from reasoner.engine.delivery import Delivery
+from reasoner.engine.delivery import AdapterRoom, Delivery
 from reasoner.engine.fleet import Fleet
 from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
@@ -94,6 +94,7 @@ class ServerEngine(Engine):
 
     runs_beside: ClassVar[bool] = True
     loads_beside: ClassVar[bool] = True
+    pins: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class ServerEngine(Engine):
         lora: Literal["adapter", "merged"] = "adapter",
         lora_rank: int | None = None,
         spans: bool = False,
+        pinned: int = 0,
         loads: bool = True,
         key_variable: str = KEY_VARIABLE,
         key: str | None = None,
@@ -150,6 +152,8 @@ class ServerEngine(Engine):
             lora_rank: rank of the policy's adapter; None: it has none. Set by the trainer.
             spans: ask for the version of each token, for completions that go on while weights are loaded. Set by the
                 trainer.
+            pinned: number of batches ahead whose requests name the version of their adapter; 0: all get the newest. Set
+                by the trainer.
             loads: False if another process sends the servers their weights.
             key_variable: environment variable with the servers' key, if it is not REASONER_ENGINE_KEY. Where it is not
                 set, a key is drawn for the servers started here.
@@ -167,7 +171,7 @@ class ServerEngine(Engine):
         if devices and len(devices) != servers:
             raise EngineError(f"devices must have one entry per server; got {len(devices)} for {servers} servers.")
         self._dtype, self._limit, self._max_batch, self._loads = dtype, max_model_len, max_batch, loads
-        self._spans, self._lock = spans, threading.Lock()
+        self._spans, self._pinned, self._lock = spans, pinned, threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
         self._store = WeightStore(self._folder, dtype=dtype, host=weights_host, port=weights_port)
         self.version = 0
@@ -180,8 +184,9 @@ class ServerEngine(Engine):
                 " not. Export it."
             )
         options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
-        most = max_batch + spans  # with a place for the probe beside the requests under way
-        options += ("--max-num-seqs", str(most), *lora_options(lora_rank if self._lora == "adapter" else None))
+        most = max_batch + (spans or pinned > 0)  # with a place for the probe beside the requests under way
+        rank = lora_rank if self._lora == "adapter" else None
+        options += ("--max-num-seqs", str(most), *lora_options(rank, ahead=pinned))
         own = [
             OwnServer(
                 model_path,
@@ -203,6 +208,8 @@ class ServerEngine(Engine):
             self._fleet.wait_until_ready(time.monotonic() + start_seconds)
             if loads:
                 self._delivery.choose_ways(weights)
+                if pinned:
+                    self._delivery.check_room(pinned)
         except BaseException:
             self.close()
             raise
@@ -262,10 +269,16 @@ class ServerEngine(Engine):
     def _complete(self, request: Request, params: SamplingParams) -> Completion:
         if self._spans:
             return _with_spans(self._post(GENERATE, lambda model: generate_body(model, request, params)))
-        return self._completion(self._post(COMPLETIONS, lambda model: completion_body(model, request, params)))
+        version = self.version if request.version is None else request.version
+        answer = self._post(COMPLETIONS, lambda model: completion_body(model, request, params), request.version)
+        choice = answer["choices"][0]
+        return _completion(choice, choice["logprobs"]["token_logprobs"], version)
 
-    def _post(self, path: str, body: Callable[[str], dict[str, object]]) -> dict[str, Any]:
-        """Send one request to the server with the fewest pending; if that server is lost, try another one."""
+    def _post(self, path: str, body: Callable[[str], dict[str, object]], version: int | None = None) -> dict[str, Any]:
+        """Send one request to the server with the fewest pending; if that server is lost, try another one.
+
+        `body` takes the name of the model to ask for: the adapter of a version, or None: the newest weights.
+        """
         while True:
             with self._lock:
                 alive = self._fleet.alive
@@ -274,7 +287,7 @@ class ServerEngine(Engine):
                 server = min(alive, key=lambda one: one.pending)
                 server.pending += 1
             try:
-                return server.post(path, body(server.model))
+                return server.post(path, body(server.named(version)))
             except Lost as error:
                 self._fleet.leave_out(server, error)
             except Refused as error:
@@ -282,10 +295,6 @@ class ServerEngine(Engine):
             finally:
                 with self._lock:
                     server.pending -= 1
-
-    def _completion(self, answer: dict[str, Any]) -> Completion:
-        choice = answer["choices"][0]
-        return _completion(choice, choice["logprobs"]["token_logprobs"], self.version)
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
         if self._loads:
@@ -312,6 +321,11 @@ class ServerEngine(Engine):
         except Refused as error:
             refusal = str(error)
         if refusal := processes.gather(refusal)[0]:
+            if self._pinned:
+                raise EngineError(
+                    f"vLLM must apply the adapter with rollout.during_update=pin; it does not: {refusal}. Set"
+                    " engine.options.lora to merged and during_update to go_on."
+                )
             self._lora = "merged"
             self._fleet.notes.append(
                 f"the adapter is merged into the model for vLLM, which does not apply it: {refusal}"
@@ -460,10 +474,8 @@ def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> 
     return ("--kv-cache-memory-bytes", cache, "--gpu-memory-utilization", "0.05", "--enforce-eager", *whole)
 
 
-def lora_options(rank: int | None) -> tuple[str, ...]:
-    """Return vLLM's arguments for adapters of this rank: two versions in one batch, eight in host memory.
-
-    A request that runs may have an older one, whose files are gone: vLLM ends if it has to load it again.
+def lora_options(rank: int | None, *, ahead: int = 0) -> tuple[str, ...]:
+    """Return vLLM's arguments for adapters of this rank, with room for those of batches that are sampled ahead.
 
     Raises:
         EngineError: vLLM has no room for so large a rank.
@@ -476,7 +488,9 @@ def lora_options(rank: int | None) -> tuple[str, ...]:
             f"vLLM applies adapters of a rank up to {LORA_RANKS[-1]}; got model.lora.rank={rank}. Set"
             " engine.options.lora: merged."
         )
-    return ("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "8", "--max-lora-rank", str(fitting[0]))
+    room = AdapterRoom.of(ahead)
+    slots = ("--max-loras", str(room.together), "--max-cpu-loras", str(max(8, room.in_memory)))
+    return ("--enable-lora", *slots, "--max-lora-rank", str(fitting[0]))
 
 
 def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:

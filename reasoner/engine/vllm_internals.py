@@ -67,6 +67,11 @@ class WeightLoader:
         """Return the checksum of the tensors in the files of a folder."""
         return checksum(tensors_of(Path(folder)))
 
+    def reasoner_adapter_room(self) -> list[int]:
+        """Return how many adapters fit in a batch, and how many in host memory."""
+        found = self.vllm_config.lora_config  # pyright: ignore[reportAttributeAccessIssue]  (of vLLM's worker)
+        return [0, 0] if found is None else [found.max_loras, found.max_cpu_loras]
+
     def reasoner_drop(self, folder: str) -> None:
         """Remove fetched files."""
         shutil.rmtree(folder, ignore_errors=True)

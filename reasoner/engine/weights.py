@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,6 +35,10 @@ class Written:
     """Bytes of each file."""
     digest: str
     """Checksum of the tensors in the files."""
+
+    def remove(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def bytes(self) -> int:
@@ -146,9 +149,8 @@ class WeightStore:
         self._host, self._port, self._key = host, port, secrets.token_urlsafe(24)
         self._process: WeightHost | None = None
 
-    @contextmanager
-    def written(self, weights: NamedTensors, name: str, *, file: str | None = None) -> Iterator[Written]:
-        """Write the weights to files, which are removed at the end of the block.
+    def write(self, weights: NamedTensors, name: str, *, file: str | None = None) -> Written:
+        """Write the weights to files.
 
         Args:
             weights: names and tensors.
@@ -162,16 +164,13 @@ class WeightStore:
         folder = self.folder / name
         folder.mkdir()
         try:
-            try:
-                written = write_buckets(in_dtype(weights, self._dtype), folder, file=file)
-            except (OSError, SafetensorError) as error:
-                raise EngineError(
-                    f"weights could not be written to {folder}: {error}. Free some of it (a container: --shm-size), or"
-                    " set engine.options.weights_folder to a folder with more room."
-                ) from error
-            yield written
-        finally:
+            return write_buckets(in_dtype(weights, self._dtype), folder, file=file)
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(folder, ignore_errors=True)
+            raise EngineError(
+                f"weights could not be written to {folder}: {error}. Free some of it (a container: --shm-size), or"
+                " set engine.options.weights_folder to a folder with more room."
+            ) from error
 
     def serve(self, urls: list[str]) -> None:
         """Make sure that the process that serves the files runs, for servers at these addresses.

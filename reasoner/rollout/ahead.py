@@ -51,9 +51,18 @@ class Sample(Protocol):
     """Interface of the function that samples a batch. It is called in a thread."""
 
     def __call__(
-        self, step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]
+        self,
+        step: int,
+        problems_P: Sequence[Problem],
+        *,
+        known: Known,
+        watch: Callable[[Pending], None],
+        version: int | None,
     ) -> Round:
-        """Sample the batch of a step, but for the rollouts in `known`; `watch` receives each completion."""
+        """Sample the batch of a step, but for the rollouts in `known`.
+
+        `watch` receives each completion; `version` is that of the adapter which samples them, None: the newest weights.
+        """
         ...
 
 
@@ -93,6 +102,8 @@ class _Batch:
     problems_P: Sequence[Problem]
     known: Known = field(default_factory=dict[tuple[int, int], Rollout])
     """Rollouts of a checkpoint."""
+    version: int | None = None
+    """Version of the adapter that samples it; None: the newest weights."""
     finished: list[Pending] = field(default_factory=list[Pending])
     """Completions of this process that are finished, in the order in which they finished."""
     sampled: Future[Round] = field(default_factory=Future[Round])
@@ -125,7 +136,13 @@ class Ahead:
     """
 
     def __init__(
-        self, *, most: int, draw: Callable[[], Sequence[Problem]], sample: Sample, together: bool = False
+        self,
+        *,
+        most: int,
+        draw: Callable[[], Sequence[Problem]],
+        sample: Sample,
+        together: bool = False,
+        pinned: Callable[[], int] | None = None,
     ) -> None:
         """Set the size of the window.
 
@@ -134,9 +151,11 @@ class Ahead:
             draw: returns the problems of the next batch.
             sample: samples a batch.
             together: False samples one batch after the other; True begins with a batch as soon as it is drawn.
+            pinned: returns the version of the newest adapter, with which a batch that begins is sampled to its end;
+                None: each completion has the newest weights.
         """
         self.most = most
-        self._draw, self._sample = draw, sample
+        self._draw, self._sample, self._pinned = draw, sample, pinned
         self._batches: dict[int, _Batch] = {}
         self._next = 0
         """First step whose batch is not drawn."""
@@ -150,7 +169,7 @@ class Ahead:
     def admit(self, step: int, *, last: int) -> None:
         """Draw the batches from `step` to step `last` that are not drawn yet, and sample them in order."""
         for number in range(max(step, self._next), last + 1):
-            self._begin(number, _Batch(self._draw()))
+            self._begin(number, _Batch(self._draw(), version=self._pinned() if self._pinned else None))
 
     def _begin(self, step: int, batch: _Batch) -> None:
         self._batches[step] = batch
@@ -165,7 +184,8 @@ class Ahead:
 
         with self._busy():
             try:
-                batch.sampled.set_result(self._sample(step, batch.problems_P, known=batch.known, watch=watch))
+                sampled = self._sample(step, batch.problems_P, known=batch.known, watch=watch, version=batch.version)
+                batch.sampled.set_result(sampled)
             except BaseException as error:  # raised where the batch is taken
                 batch.sampled.set_exception(error)
 
@@ -200,6 +220,10 @@ class Ahead:
                     advance(len(batch.finished))
         del self._batches[step]
         return batch.sampled.result()
+
+    def versions(self) -> set[int]:
+        """Return the versions of the adapters with which the batches in the window are sampled."""
+        return {batch.version for batch in self._batches.values() if batch.version is not None}
 
     def settle(self) -> None:
         """Wait until all drawn batches are sampled and graded.

@@ -98,7 +98,14 @@ def window(producer: Producer) -> Ahead:
     """Build the window of `rollout.ahead` batches over a producer's problems and sampler."""
     rollout = producer.config.rollout
 
-    def sample(step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]) -> Round:
+    def sample(
+        step: int,
+        problems_P: Sequence[Problem],
+        *,
+        known: Known,
+        watch: Callable[[Pending], None],
+        version: int | None,
+    ) -> Round:
         return producer.rounds.sample(
             problems_P,
             group_size=rollout.group_size,
@@ -108,11 +115,13 @@ def window(producer: Producer) -> Ahead:
             known=known,
             watch=watch,
             priority=step,
+            version=version,
         )
 
     return Ahead(
         most=rollout.ahead,
         draw=lambda: producer.problems.take(rollout.problems_per_step),
         sample=sample,
-        together=rollout.goes_on,
+        together=rollout.during_update != "wait",
+        pinned=(lambda: producer.rounds.engine.version) if rollout.pins else None,
     )

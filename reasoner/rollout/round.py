@@ -209,6 +209,7 @@ class RoundSampler:
         known: Mapping[tuple[int, int], Rollout] | None = None,
         watch: Callable[[Pending], None] = lambda pending: None,
         priority: int = 0,
+        version: int | None = None,
     ) -> Round:
         """Sample `group_size` completions per problem and start their grading.
 
@@ -225,6 +226,7 @@ class RoundSampler:
             known: rollouts by (index in `problems_P`, sample index) that are not sampled again.
             watch: called with each completion once it is finished.
             priority: of rounds that are sampled at the same time, the requests of the lowest go first.
+            version: of the adapter that samples them; None: the newest weights.
         """
         started = time.perf_counter()
         places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
@@ -243,6 +245,7 @@ class RoundSampler:
                 prompt_ids=prompts_P[place].ids,
                 seed=request_seed(self.seed, *seed_parts, place, sample),
                 priority=priority,
+                version=version,
             )
             for place, sample in asked
         ]

@@ -47,6 +47,11 @@ def resume_exactness(config: StageConfig) -> str:
             "the same problems, samples and seeds in each step; finished completions are kept, unfinished ones are"
             " sampled again, and the version of each token depends on time; the updates replay bit for bit"
         )
+    if config.engine.name == "vllm-server" and config.rollout.pins:
+        return (
+            "what the checkpoint has, which is all of the batches ahead, bit for bit; after it the same problems,"
+            " samples, seeds and versions of the adapter; tokens up to the rounding of batched arithmetic"
+        )
     if config.engine.name == "vllm-server":
         return "the same problems, samples and seeds; tokens up to the rounding of batched arithmetic"
     return "the same problems, samples and seeds; tokens as far as the engine repeats them"

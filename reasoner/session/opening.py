@@ -329,6 +329,8 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     of_run = {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
     if servers and config.rollout.goes_on:
         of_run["spans"] = True
+    if servers and config.rollout.pins:
+        of_run["pinned"] = config.rollout.ahead
 
     def opened(**further: object) -> Engine:
         return open_engine(

@@ -107,8 +107,9 @@ class Session:
         adapted = self.policy.adapter
         if adapted is None:
             return None
-        base = partial(plain_weights, self.policy.unwrapped(), merged=False)
-        return Adapter(tensors=peft_weights(adapted), config=peft_config(adapted), base=base)
+        base, ahead = partial(plain_weights, self.policy.unwrapped(), merged=False), self.producer.ahead
+        keep = ahead.versions() if ahead else ()
+        return Adapter(tensors=peft_weights(adapted), config=peft_config(adapted), base=base, keep=keep)
 
     def show_notes(self) -> None:
         """Print what the engine has to say."""
@@ -176,7 +177,13 @@ class Session:
         )
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of this step."""
+        """Write a checkpoint of this step.
+
+        Batches with pinned adapters are finished before: it has their rollouts, and no older adapter is needed again.
+        """
+        ahead = self.producer.ahead
+        if ahead and self.config.rollout.pins:
+            ahead.settle()
         progress = Progress(
             step=self.step,
             sampler=self.producer.problems.state(),
@@ -185,7 +192,7 @@ class Session:
             state=self.state,
         )
         further: list[Callable[[Path], None]] = []
-        if ahead := self.producer.ahead:
+        if ahead:
             drawn = ahead.state()
             further.append(lambda folder: write_ahead(folder, drawn))
         save_checkpoint(

@@ -60,9 +60,23 @@ def check_libraries(stage: StageConfig) -> None:
         if stage.model.lora is not None and stage.engine.options.get("lora") != "merged":
             raise ConfigError(
                 "bad-value",
-                "engine.options.lora must be merged with model.lora and rollout.during_update=go_on. vLLM would finish"
-                " each completion with the adapter that it began with, and needs room for every one that is in use. Or"
-                " set rollout.ahead to 1 and during_update to wait.",
+                "engine.options.lora must be merged with model.lora and rollout.during_update=go_on, because vLLM"
+                " finishes each completion with the adapter that it began with. Or set during_update to pin, which says"
+                " so of the whole batch.",
+            )
+    if stage.rollout.pins:
+        if not engine.pins:
+            raise ConfigError(
+                "bad-value",
+                f"rollout.during_update must be wait with engine.name={stage.engine.name}, which has one version of the"
+                " weights at a time; got pin. Use vllm-server.",
+            )
+        if stage.model.lora is None or stage.engine.options.get("lora") == "merged":
+            lacking = "without model.lora" if stage.model.lora is None else "with engine.options.lora=merged"
+            raise ConfigError(
+                "bad-value",
+                f"rollout.during_update must be go_on or wait {lacking}; got pin. Of whole models a server has one"
+                " version at a time: only adapters stand beside one another.",
             )
     check_trackers(stage.logging.trackers)
     check_optimizer(stage)

@@ -151,6 +151,7 @@ def test_gap_metrics_tell_the_lag_with_either_policy() -> None:
         ({"algorithm": {"loss": "reinforce", "proximal": "sampler"}}, "reinforce has no ratio"),
         ({"method": "pairs"}, "rollout.ahead must be 0 for method pairs"),
         ({"rollout": {"ahead": 2}}, "rollout.ahead must be at most 1 with rollout.during_update wait; got 2"),
+        ({"rollout": {"ahead": 0, "during_update": "pin"}}, "during_update must not be pin with rollout.ahead 0"),
     ],
 )
 def test_combinations_that_would_be_wrong_are_refused(changes: dict[str, object], said: str) -> None:
@@ -165,6 +166,7 @@ def test_combinations_that_would_be_wrong_are_refused(changes: dict[str, object]
         {"algorithm": {"importance": "none", "proximal": "sampler"}},
         {"algorithm": {"loss": "gspo"}},
         {"rollout": {"ahead": 16, "during_update": "go_on"}},
+        {"rollout": {"ahead": 16, "during_update": "pin"}},
     ],
 )
 def test_combinations_that_are_right_are_taken(changes: dict[str, object]) -> None:

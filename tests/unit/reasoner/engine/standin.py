@@ -26,6 +26,7 @@ class Worker(WeightLoader):
         self.weights: dict[str, torch.Tensor] = {}
         self.drops_a_tensor = False
         self.misreads = False
+        self.room = (2, 8)
 
     def reasoner_load_weights(self, folder: str) -> str:
         self.weights = dict(tensors_of(Path(folder)))
@@ -35,6 +36,9 @@ class Worker(WeightLoader):
 
     def reasoner_checksum(self, folder: str) -> str:
         return "another" if self.misreads else super().reasoner_checksum(folder)
+
+    def reasoner_adapter_room(self) -> list[int]:
+        return [*self.room]
 
 
 class StandIn:
@@ -117,6 +121,8 @@ class StandIn:
             return {"text": "Success: LoRA adapter removed successfully."}
         if method == "/v1/completions":
             self.models_asked.append(body["model"])
+            if body["model"] not in ("model", *self.adapters):
+                return {"error": f"The model {body['model']} does not exist.", "status": 404}
             sampled = {"tokens": [], "token_logprobs": [-0.5] * 3}
             self.seeds.append(body["seed"])
             return {

@@ -27,7 +27,7 @@ from reasoner.model.lora import (
     save_adapter,
 )
 from reasoner.records import Request, SamplingParams
-from tests.unit.reasoner.engine.standin import StandIn
+from tests.unit.reasoner.engine.standin import StandIn, Worker
 
 Opened = Callable[..., tuple[ServerEngine, list[StandIn]]]
 SHAPE = ScratchConfig(hidden_size=16, layers=1, heads=2, max_positions=32)
@@ -172,8 +172,65 @@ def test_merged_weights_travel_where_they_are_asked_for_and_without_an_adapter(
     )
 
 
+def test_a_request_gets_the_adapter_of_its_version_while_it_is_needed(opened: Opened, learner: Learner) -> None:
+    engine, standins = opened(lora_rank=3)
+    sent: dict[int, str] = {}
+
+    def load(version: int, *keep: int) -> None:
+        engine.load_adapter(learner.learn(version).adapter()._replace(keep=keep), version)
+        sent[version] = learner.sent()
+
+    def names(standin: StandIn) -> list[str]:
+        return [name.rpartition("-")[2] for name in standin.adapters]
+
+    load(1)
+    load(2, 1)
+    load(3, 1, 2)
+    versions = [1, 2, 3, None] * 3
+    requests = [Request(prompt_ids=(5,), seed=seed, version=version) for seed, version in enumerate(versions)]
+    done = dict(engine.generate(requests, SamplingParams(max_tokens=3)))
+    assert [done[index].policy_version for index in range(12)] == [1, 2, 3, 3] * 3
+    asked = [name.rpartition("-")[2] for one in standins for name in one.models_asked]
+    assert sorted(asked) == sorted(["v1", "v2", "v3", "v3"] * 3)
+    for one in standins:
+        assert names(one) == ["v1", "v2", "v3"]
+        assert [checksum(tensors.items()) for tensors, _ in one.adapters.values()] == [*sent.values()]
+        assert one.calls.count("/pause") == 1, "the base alone"
+    standins[0].adapters.clear()  # it was started again
+    engine.servers[0].alive = False
+    load(4, 2, 3)
+    for one in standins:
+        assert names(one) == ["v2", "v3", "v4"]
+        assert [checksum(tensors.items()) for tensors, _ in one.adapters.values()] == [sent[2], sent[3], sent[4]]
+    assert [one.calls.count("/pause") for one in standins] == [2, 1]
+    with pytest.raises(EngineError, match=r"refused a request: 404: .*-v1 does not exist"):
+        list(engine.generate([Request(prompt_ids=(5,), seed=0, version=1)], SamplingParams(max_tokens=3)))
+    load(4)  # the same number with other weights: a policy that was rolled back
+    assert [names(one) for one in standins] == [["v4"], ["v4"]]
+    assert checksum(standins[0].adapters[engine.servers[0].model][0].items()) == sent[4]
+
+
+def test_servers_without_room_for_the_adapters_of_the_batches_ahead_are_refused(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "room", (5, 8), raising=False)
+    monkeypatch.setattr(Worker, "__init__", lambda self: setattr(self, "weights", {}))
+    opened(lora_rank=3, pinned=3)
+    with pytest.raises(EngineError, match=r"room for 6 adapters in a batch and 10 in memory, with rollout.ahead=4"):
+        opened(lora_rank=3, pinned=4)
+
+
+def test_pinned_versions_are_never_merged(opened: Opened, learner: Learner) -> None:
+    engine, standins = opened(lora_rank=3)
+    engine._pinned = 1
+    standins[1].cannot_apply = "unexpected modules: lm_head"
+    with pytest.raises(EngineError, match=r"must apply the adapter .*unexpected modules: lm_head.*lora to merged"):
+        engine.load_adapter(learner.adapter(), 1)
+
+
 def test_servers_have_room_for_the_present_adapter_and_earlier_ones() -> None:
     assert lora_options(None) == ()
+    assert lora_options(9, ahead=5)[1:5] == ("--max-loras", "7", "--max-cpu-loras", "12")
     assert lora_options(9) == ("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "8", "--max-lora-rank", "16")
     with pytest.raises(EngineError, match=r"rank up to 512; got model.lora.rank=600. Set engine.options.lora: merged"):
         lora_options(600)

@@ -47,7 +47,7 @@ class Sampler:
 
     def __init__(self, delay: Callable[[int], None] = lambda step: None, fails: int | None = None) -> None:
         self.drawn, self.asked, self.begun, self.delay, self.fails = 0, [], [], delay, fails
-        self.most_under_way = 0
+        self.versions: dict[int, int | None] = {}
 
     def draw(self) -> list[Problem]:
         ids = range(self.drawn, self.drawn + SIZE)
@@ -55,9 +55,16 @@ class Sampler:
         return [Problem(id=f"p{n}", prompt="q", reference="x", verifier="exact", task="t") for n in ids]
 
     def sample(
-        self, step: int, problems_P: Sequence[Problem], *, known: Known, watch: Callable[[Pending], None]
+        self,
+        step: int,
+        problems_P: Sequence[Problem],
+        *,
+        known: Known,
+        watch: Callable[[Pending], None],
+        version: int | None,
     ) -> Round:
         self.begun.append(step)
+        self.versions[step] = version
         self.delay(step)
         if step == self.fails:
             raise RuntimeError(f"engine lost in step {step}")
@@ -191,6 +198,25 @@ def test_a_closed_window_ends_at_the_next_completion() -> None:
     ahead._workers.shutdown(wait=True)
     assert len(sampler.asked) == 1
     assert sampler.begun == [1]
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_a_batch_keeps_the_version_that_was_the_newest_when_it_began(most: int) -> None:
+    sampler = Sampler()
+    newest, needed = 0, dict[int, set[int]]()
+    ahead = Ahead(most=most, draw=sampler.draw, sample=sampler.sample, together=True, pinned=lambda: newest)
+    for step in range(1, 9):
+        ahead.admit(step, last=min(step + most, 8))
+        ahead.take(step, quiet, size=SIZE * SAMPLES)
+        needed[step] = ahead.versions()
+        newest += step != 3  # a step without an update
+    ahead.close()
+    began = {step: max(0, step - 1 - most) for step in range(1, 9)}
+    after = {number: number - (number >= 3) for number in range(9)}
+    assert sampler.versions == {step: after[began[step]] for step in began}
+    for step, versions in needed.items():
+        assert versions == {sampler.versions[later] for later in range(step + 1, min(step + most, 8) + 1)}
+        assert len(versions) <= most
 
 
 def length_ratio(take: Callable[[list[tuple[float, int]]], list[int]], steps: int = 200) -> float:

@@ -56,3 +56,5 @@ def test_a_run_records_how_exactly_it_resumes(name: str, said: str) -> None:
     assert said in resume_exactness(config)
     going = config.model_copy(update={"rollout": RolloutSection(ahead=2, during_update="go_on")})
     assert ("unfinished ones are sampled again" in resume_exactness(going)) is (name == "vllm-server")
+    pinned = config.model_copy(update={"rollout": RolloutSection(ahead=2, during_update="pin")})
+    assert ("versions of the adapter" in resume_exactness(pinned)) is (name == "vllm-server")

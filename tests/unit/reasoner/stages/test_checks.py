@@ -60,6 +60,9 @@ DATASET = {"name": "dataset", "options": {"path": "problems.jsonl", "verifier": 
 DPO = {"method": "dpo", "preferences": {"train": "pairs.jsonl"}}
 CONSTITUTIONAL = {"method": "constitutional"}
 GOING_ON = {"ahead": 4, "during_update": "go_on"}
+PINNED = {"ahead": 4, "during_update": "pin"}
+ADAPTER = {"from_scratch": {"layers": 1}, "lora": {"rank": 4}}
+SERVERS = {"name": "vllm-server", "options": {"urls": ["http://127.0.0.1:9"]}}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,8 @@ GOING_ON = {"ahead": 4, "during_update": "go_on"}
         {"model": {"path": "./model", "from_scratch": None}},
         {"model": {"path": "org/name", "from_scratch": None}},
         {"task": DATASET},
-        {"rollout": GOING_ON, "engine": {"name": "vllm-server", "options": {"urls": ["http://127.0.0.1:9"]}}},
+        {"rollout": GOING_ON, "engine": SERVERS},
+        {"rollout": PINNED, "engine": SERVERS, "model": ADAPTER},
         {"task": {**DATASET, "problems_file": "ids.jsonl"}},
         {"rollout": {"difficulty_from": "rollouts.jsonl"}},
         {"reward": {"name": "length", "options": {"soft": 5}}},
@@ -97,13 +101,29 @@ def test_a_stage_that_can_run_is_let_through(folder: Path, changes: dict[str, ob
 REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"rollout": GOING_ON}, ConfigError, r"during_update must be wait with engine.name=hf, .*Use vllm-server"),
     (
-        {
-            "rollout": GOING_ON,
-            "engine": {"name": "vllm-server"},
-            "model": {"from_scratch": {"layers": 1}, "lora": {"rank": 4}},
-        },
+        {"rollout": GOING_ON, "engine": SERVERS, "model": ADAPTER},
         ConfigError,
-        r"engine.options.lora must be merged with model.lora and rollout.during_update=go_on",
+        r"engine.options.lora must be merged with model.lora and rollout.during_update=go_on.* to pin",
+    ),
+    (
+        {"rollout": PINNED, "engine": SERVERS},
+        ConfigError,
+        r"during_update must be go_on or wait without model.lora; got pin.*only adapters stand beside",
+    ),
+    (
+        {"rollout": PINNED, "engine": {"name": "vllm-server", "options": {"lora": "merged"}}, "model": ADAPTER},
+        ConfigError,
+        r"during_update must be go_on or wait with engine.options.lora=merged; got pin",
+    ),
+    (
+        {"rollout": PINNED, "model": ADAPTER},
+        ConfigError,
+        r"during_update must be wait with engine.name=hf, which has one version .*; got pin. Use vllm-server",
+    ),
+    (
+        {"rollout": PINNED, "engine": {"name": "vllm"}, "model": ADAPTER},
+        ConfigError,
+        r"rollout.ahead must be 0 with engine.name=vllm",
     ),
     ({"engine": {"name": "vlm"}}, ConfigError, r"no engine 'vlm'.*Did you mean 'vllm'"),
     ({"engine": {"options": {"max_bach": 3}}}, ConfigError, r"engine 'hf'.*max_bach"),
