@@ -185,8 +185,8 @@ GLOSSARY: Mapping[str, Entry] = {
         "waiting: below 5 % of a step for a calculator, below 15 % for Python",
     ),
     "time/ahead_wait, time/sampler_idle": Entry(
-        "with rollout.ahead: seconds that the trainer waits for the next batch before it sends new weights (none with"
-        " rollout.during_update=go_on); seconds in which the sampler has no batch",
+        "with rollout.ahead: seconds that the trainer waits for the next batch before it sends new weights (only"
+        " with rollout.during_update=wait); seconds in which the sampler has no batch",
         "both near 0 where sampling and learning take the same time; the larger one names the slower side",
     ),
     "lag/mean, lag/max": Entry(

@@ -100,9 +100,9 @@ class _Batch:
     """A batch that is drawn and not yet trained on."""
 
     problems_P: Sequence[Problem]
-    known: Known = field(default_factory=dict[tuple[int, int], Rollout])
+    known: Known
     """Rollouts of a checkpoint."""
-    version: int | None = None
+    version: int | None
     """Version of the adapter that samples it; None: the newest weights."""
     finished: list[Pending] = field(default_factory=list[Pending])
     """Completions of this process that are finished, in the order in which they finished."""
@@ -169,10 +169,10 @@ class Ahead:
     def admit(self, step: int, *, last: int) -> None:
         """Draw the batches from `step` to step `last` that are not drawn yet, and sample them in order."""
         for number in range(max(step, self._next), last + 1):
-            self._begin(number, _Batch(self._draw(), version=self._pinned() if self._pinned else None))
+            self._begin(number, self._draw(), {})
 
-    def _begin(self, step: int, batch: _Batch) -> None:
-        self._batches[step] = batch
+    def _begin(self, step: int, problems_P: Sequence[Problem], known: Known) -> None:
+        batch = self._batches[step] = _Batch(problems_P, known, self._pinned() if self._pinned else None)
         self._next = step + 1
         self._workers.submit(self._run, step, batch)
 
@@ -252,7 +252,7 @@ class Ahead:
     def restore(self, drawn: Sequence[Drawn]) -> None:
         """Continue with the batches of a checkpoint; what is missing in them is sampled."""
         for step, problems_P, known in drawn:
-            self._begin(step, _Batch(problems_P, known))
+            self._begin(step, problems_P, known)
 
     def close(self) -> None:
         """Stop sampling at the next finished completion. Idempotent."""

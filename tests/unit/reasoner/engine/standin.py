@@ -112,6 +112,8 @@ class StandIn:
         if method == "/v1/load_lora_adapter":
             if self.cannot_apply:
                 return {"error": self.cannot_apply, "status": 500}
+            if body["lora_name"] in self.adapters:
+                return {"error": "it has already been loaded", "status": 400}
             folder = Path(body["lora_path"])
             config = json.loads((folder / "adapter_config.json").read_text())
             self.adapters[body["lora_name"]] = (dict(tensors_of(folder)), config)
