@@ -77,6 +77,8 @@ class Killer:
         self.answers: list[tuple[str, int]] = []
         """URL of the server that answered each request of a completion, and the number of kills before it."""
         self.done: list[int] = []
+        self.pending: list[int] = []
+        """Requests that each one had under way when it was killed."""
         complete, log, post = ServerEngine._complete, RunFolder.log, Server.post
 
         def counted(engine: ServerEngine, *given: Any) -> Any:
@@ -84,6 +86,7 @@ class Killer:
             self.servers = engine.servers
             if self.begun in kills:
                 which, how = kills[self.begun]
+                self.pending.append(engine.servers[which].pending)
                 how(engine.servers[which])
                 self.done.append(which)
             return complete(engine, *given)
@@ -124,7 +127,8 @@ def worst_gap(rows: list[dict[str, Any]], replayed: Path, *, lora: bool) -> floa
     for row in rows:
         spans = row.get("versions") or [[row["policy_version"], 0, len(row["token_ids"])]]
         for version, start, end in spans:
-            assert row["step"] - 1 - AHEAD <= version < row["step"]
+            oldest = max(0, row["step"] - 1 - AHEAD)
+            assert version == oldest if lora else oldest <= version < row["step"]
             ours = logprobs(models[version], tuple(row["prompt_ids"]), tuple(row["token_ids"]), 1.0)
             gaps.append(float((ours - torch.tensor(row["rollout_logprobs"]))[start:end].abs().max()))
     return max(gaps)
@@ -153,6 +157,7 @@ def test_every_rollout_is_there_once_after_two_servers_were_killed(
     said = " ".join(capsys.readouterr().out.split())
     monkeypatch.undo()
     assert killer.done == [1, 0]
+    assert min(killer.pending) > 0
     assert said.count("left out until the next weight sync") == 2, said
     first, second = (Counter(url for url, kills in killer.answers if kills == number) for number in (1, 2))
     assert len(first) == 2, "the first one that was killed samples again"
@@ -168,4 +173,5 @@ def test_every_rollout_is_there_once_after_two_servers_were_killed(
     further = {"checkpoint": {"every": 1, "keep": STEPS + 1}, "engine": engine}
     again = resolve(config_of(tmp_path / "again", **changes, **further))
     assert "every update and metric is equal bit for bit" in run_replay(again, tmp_path / "killed", resume=False)
+    assert any("versions" in row for row in rows) is (during_update == "go_on")
     assert worst_gap(rows, tmp_path / "again", lora=lora) < 1e-4

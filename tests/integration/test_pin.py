@@ -164,6 +164,7 @@ def versions(replayed: Path) -> dict[int, PreTrainedModel]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_what_its_checkpoint_has_and_every_batch_its_version(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

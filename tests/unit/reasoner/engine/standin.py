@@ -22,11 +22,13 @@ from reasoner.engine.vllm_internals import WeightLoader, tensors_of
 class Worker(WeightLoader):
     """The worker extension without vLLM's worker: it keeps the tensors."""
 
+    room = (2, 8)
+    """Adapters in a batch and in memory."""
+
     def __init__(self) -> None:
         self.weights: dict[str, torch.Tensor] = {}
         self.drops_a_tensor = False
         self.misreads = False
-        self.room = (2, 8)
 
     def reasoner_load_weights(self, folder: str) -> str:
         self.weights = dict(tensors_of(Path(folder)))

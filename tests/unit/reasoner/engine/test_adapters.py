@@ -213,16 +213,15 @@ def test_a_request_gets_the_adapter_of_its_version_while_it_is_needed(opened: Op
 def test_servers_without_room_for_the_adapters_of_the_batches_ahead_are_refused(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Worker, "room", (5, 8), raising=False)
-    monkeypatch.setattr(Worker, "__init__", lambda self: setattr(self, "weights", {}))
+    monkeypatch.setattr(Worker, "room", (5, 8))
     opened(lora_rank=3, pinned=3)
     with pytest.raises(EngineError, match=r"room for 6 adapters in a batch and 10 in memory, with rollout.ahead=4"):
         opened(lora_rank=3, pinned=4)
 
 
-def test_pinned_versions_are_never_merged(opened: Opened, learner: Learner) -> None:
-    engine, standins = opened(lora_rank=3)
-    engine._pinned = 1
+def test_pinned_versions_are_never_merged(opened: Opened, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "room", (3, 4))
+    engine, standins = opened(lora_rank=3, pinned=1)
     standins[1].cannot_apply = "unexpected modules: lm_head"
     with pytest.raises(EngineError, match=r"must apply the adapter .*unexpected modules: lm_head.*lora to merged"):
         engine.load_adapter(learner.adapter(), 1)
