@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, expm1
 from torch.nn.functional import logsigmoid, relu
 
 
@@ -51,7 +51,10 @@ def bradley_terry(
 
 
 class PairScores(NamedTuple):
-    """Scores of each pair for a DPO loss. A log-ratio is log policy - log ref of a whole completion."""
+    """Scores of each pair for a DPO loss. A log-ratio is log policy - log ref of a whole completion.
+
+    A loss without a reference (simpo, orpo, cpo) gets log policy alone in its place.
+    """
 
     first_C: Tensor
     """[C] log-ratio of the first completion, with gradient."""
@@ -60,6 +63,13 @@ class PairScores(NamedTuple):
     """[C] number of trained tokens of the first completion."""
     second_tokens_C: Tensor
     target_C: Tensor
+
+    def per_token(self) -> PairScores:
+        """Divide the log-ratios by the number of trained tokens; those of an empty completion stay 0."""
+        return self._replace(
+            first_C=self.first_C / self.first_tokens_C.clamp(min=1),
+            second_C=self.second_C / self.second_tokens_C.clamp(min=1),
+        )
 
 
 DpoLoss = Callable[..., Tensor]
@@ -99,11 +109,8 @@ def ipo(scores: PairScores, *, beta: float, average: bool = True) -> Tensor:
     With `average`, log-ratios are means over tokens instead of sums, which keeps the scale of 1 / (2 beta) independent
     of the length (as in TRL, after asking the authors).
     """
-    first_C, second_C = scores.first_C, scores.second_C
-    if average:
-        first_C = first_C / scores.first_tokens_C.clamp(min=1)
-        second_C = second_C / scores.second_tokens_C.clamp(min=1)
-    return (first_C - second_C - (2 * scores.target_C - 1) / (2 * beta)) ** 2
+    seen = scores.per_token() if average else scores
+    return (seen.first_C - seen.second_C - (2 * seen.target_C - 1) / (2 * beta)) ** 2
 
 
 def hinge(scores: PairScores, *, beta: float) -> Tensor:
@@ -115,4 +122,69 @@ def hinge(scores: PairScores, *, beta: float) -> Tensor:
     return scores.target_C * relu(1 - scaled_C) + (1 - scores.target_C) * relu(1 + scaled_C)
 
 
-DPO_LOSSES: Mapping[str, DpoLoss] = {"sigmoid": sigmoid, "ipo": ipo, "robust": robust, "hinge": hinge}
+def sigmoid_norm(scores: PairScores, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """Compute the DPO loss on log-ratios per token: arXiv:2411.15124 (Tulu 3), section 5.1, "length-normalized DPO"."""
+    return sigmoid(scores.per_token(), beta=beta, label_smoothing=label_smoothing)
+
+
+def simpo(scores: PairScores, *, beta: float, gamma: float = 1.0) -> Tensor:
+    """Compute the SimPO loss of each pair: arXiv:2405.14734, equation 6. No reference.
+
+    -t log s(beta d - gamma) - (1 - t) log s(-beta d - gamma), where d is the difference of log-probabilities per token.
+    The better completion must be ahead by gamma; our default is half of the default beta, as the paper advises.
+
+    Raises:
+        ValueError: gamma is negative.
+    """
+    if gamma < 0:
+        raise ValueError(f"gamma must be >= 0 for the simpo loss; got {gamma}.")
+    seen = scores.per_token()
+    scaled_C = beta * (seen.first_C - seen.second_C)
+    return -seen.target_C * logsigmoid(scaled_C - gamma) - (1 - seen.target_C) * logsigmoid(-scaled_C - gamma)
+
+
+def orpo(scores: PairScores, *, beta: float) -> Tensor:
+    """Compute the ORPO loss of each pair: arXiv:2403.07691, equations 6 and 7, where beta is its lambda. No reference.
+
+    NLL of the chosen completion per token - beta log s(log odds(chosen) - log odds(rejected)), where odds = p / (1 - p)
+    and log p is the log-probability per token. p is at most 1 - MOST_CERTAIN, where the odds end.
+    """
+    seen = scores.per_token()
+    odds_C = _log_odds(seen.first_C) - _log_odds(seen.second_C)
+    return _likelihood(seen) - beta * (seen.target_C * logsigmoid(odds_C) + (1 - seen.target_C) * logsigmoid(-odds_C))
+
+
+def cpo(scores: PairScores, *, beta: float) -> Tensor:
+    """Compute the CPO loss of each pair: arXiv:2401.08417, section 3: DPO's without a reference, and the chosen's NLL.
+
+    The NLL is that per token, as in the authors' code and in TRL, so that long completions do not outweigh the pairs.
+    """
+    return sigmoid(scores, beta=beta) + _likelihood(scores.per_token())
+
+
+MOST_CERTAIN = 1e-6
+"""Least distance of a probability per token from 1 in ORPO's odds, which are infinite at 1 (our choice)."""
+
+
+def _log_odds(logprob_C: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) of p = exp(logprob)."""
+    kept_C = logprob_C.clamp(max=-MOST_CERTAIN)
+    return kept_C - (-expm1(kept_C)).log()
+
+
+def _likelihood(seen: PairScores) -> Tensor:
+    """Return the negative log-likelihood of the completion that the label chooses: its expectation over the label."""
+    return -seen.target_C * seen.first_C - (1 - seen.target_C) * seen.second_C
+
+
+DPO_LOSSES: Mapping[str, DpoLoss] = {
+    "sigmoid": sigmoid,
+    "sigmoid_norm": sigmoid_norm,
+    "ipo": ipo,
+    "robust": robust,
+    "hinge": hinge,
+    "simpo": simpo,
+    "orpo": orpo,
+    "cpo": cpo,
+}
+"""Loss of `dpo.loss`; `reasoner.config.pair_losses` has what each of them compares."""

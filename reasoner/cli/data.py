@@ -39,7 +39,7 @@ def check(
     ] = None,
     use: Annotated[
         str | None,
-        typer.Option("--for", help="problems, demonstrations or preferences. Default: by the rows."),
+        typer.Option("--for", help="problems, demonstrations, preferences or unpaired. Default: by the rows."),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="A model; counts tokens and shows rows as the model sees them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-MethodName = Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"]
+MethodName = Literal["grpo", "ppo", "sft", "reward_model", "dpo", "kto", "pairs", "constitutional"]
 MODEL, PAIRS_FILE, SFT_FILE = "final", "pairs.jsonl", "sft.jsonl"
 
 
@@ -14,8 +14,9 @@ class Method(NamedTuple):
 
     run: str
     """`module:function`, called with the open session; imported when a stage starts."""
-    learns_from: Literal["rewards", "demonstrations", "pairs"] | None
-    """Training signal: rewards of the policy's completions (`algorithm`), `sft` or `preferences`; None: no training."""
+    learns_from: Literal["rewards", "demonstrations", "pairs", "unpaired"] | None
+    """Training signal: rewards of the policy's completions (`algorithm`), `sft`, or `preferences` (in pairs, or single
+    completions with a label); None: no training."""
     samples: bool = False
     """True if every step samples completions of training problems."""
     policy: Literal["token", "pair", "reward"] = "token"
@@ -30,6 +31,11 @@ class Method(NamedTuple):
     """False if it reads a completion as one text: its problems then have no environment."""
     defaults: Mapping[str, object] = {}
     """Values of the stage's config that apply if neither the file nor an override sets them."""
+
+    @property
+    def learns_from_preferences(self) -> bool:
+        """True if the section `preferences` names its data."""
+        return self.learns_from in ("pairs", "unpaired")
 
     @property
     def passes_on_its_model(self) -> bool:
@@ -65,6 +71,7 @@ METHODS: Mapping[str, Method] = {
         sections=("dpo", "preferences"),
         several_turns=False,
     ),
+    "kto": Method("reasoner.stages.kto:kto", "unpaired", sections=("kto", "preferences"), several_turns=False),
     "pairs": Method(
         "reasoner.stages.sample_pairs:pairs",
         None,

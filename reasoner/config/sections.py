@@ -16,6 +16,7 @@ from pydantic import (
 
 from reasoner.config.hints import without_cuts
 from reasoner.config.mappings import is_mapping
+from reasoner.config.pair_losses import pair_traits
 from verifiers.suggest import did_you_mean
 
 Options = dict[str, JsonValue]
@@ -512,6 +513,7 @@ def _known(columns: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
 PREFERENCE_COLUMNS = (
     "id",
     "prompt",
+    "completion",
     "chosen",
     "rejected",
     "first",
@@ -525,7 +527,9 @@ PREFERENCE_COLUMNS = (
 
 
 class PreferenceSection(Section):
-    """Pairs of completions with a label; reasoner/data/preferences.py lists the row shapes."""
+    """Pairs of completions with a label, or (method kto) single ones; reasoner/data/preferences.py and unpaired.py list
+    the row shapes.
+    """
 
     train: Paths = Field(default_factory=list[str])
     """Files, folders or hub names; `stage:NAME` is the file written by an earlier pairs stage."""
@@ -535,7 +539,7 @@ class PreferenceSection(Section):
     """Share of the prompts held out; 0: only the pairs of `test` are held out."""
     columns: dict[str, str] = Field(default_factory=dict[str, str])
     """Column here -> column in the data (dotted if nested). Columns here: id, prompt, chosen, rejected, first, second,
-    label, probability, margin, category."""
+    label, probability, margin, category; for method kto id, prompt, completion, label."""
     format: str | None = None
     """Layout of the rows, by a name of docs/data.md; None: recognised automatically, unless `columns` are named."""
     config: str | None = None
@@ -650,11 +654,55 @@ class DpoSection(Section):
 
     pairs_per_step: int = Field(default=32, ge=1)
     loss: str = "sigmoid"
-    """sigmoid, ipo, robust, hinge, or `module:attribute`."""
+    """sigmoid, sigmoid_norm, ipo, robust, hinge, simpo, orpo, cpo, or `module:attribute`."""
     loss_options: Options = Field(default_factory=dict[str, JsonValue])
     beta: float = Field(default=0.1, gt=0)
+    """Default: 0.1; 5 for sigmoid_norm and 2 for simpo, which compare log-probabilities per token."""
+    reference: Literal["start", "none"] | None = None
+    """start: log-ratios to the stage's start model; none: the policy's log-probabilities alone, and no reference is
+    computed or kept. None: as `loss` is defined (simpo, orpo and cpo have none); to be set for losses of your own."""
     sft_coef: float = Field(default=0.0, ge=0)
-    """Weight of the mean negative log-likelihood of the chosen completions' tokens."""
+    """Weight of the mean negative log-likelihood of the chosen completions' tokens (orpo and cpo have one already)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beta_of_the_loss(cls, value: object) -> object:
+        if not is_mapping(value) or "beta" in value:
+            return value
+        return {**value, "beta": pair_traits(str(value.get("loss", "sigmoid"))).beta}
+
+    @model_validator(mode="after")
+    def _reference_of_the_loss(self) -> DpoSection:
+        if self.reference is None or ":" in self.loss:
+            return self
+        if self.reference == "start" and not pair_traits(self.loss).reference:
+            raise ValueError(
+                f"dpo.reference must be none for dpo.loss {self.loss}, which compares the policy's own"
+                " log-probabilities; got start. Leave it out"
+            )
+        if self.reference == "none" and pair_traits(self.loss).reference:
+            raise ValueError(
+                f"dpo.reference must be start for dpo.loss {self.loss}, which compares with the reference; got none."
+                " Leave it out, or use simpo, orpo or cpo, which have no reference"
+            )
+        return self
+
+    @property
+    def has_reference(self) -> bool:
+        """True if the loss compares with the stage's start model."""
+        return pair_traits(self.loss).reference if self.reference is None else self.reference == "start"
+
+
+class KtoSection(Section):
+    """Kahneman-Tversky optimization: single completions that are desirable or not."""
+
+    rows_per_step: int = Field(default=64, ge=2)
+    beta: float = Field(default=0.1, gt=0)
+    desirable_weight: float = Field(default=1.0, gt=0)
+    """Weight of the desirable rows; raise it if they are the fewer ones."""
+    undesirable_weight: float = Field(default=1.0, gt=0)
+    split_pairs: bool = False
+    """True: `preferences` are pairs, each of which becomes a desirable and an undesirable row; ties are left out."""
 
 
 TrackerName = Literal["wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]

@@ -18,6 +18,7 @@ from reasoner.config.sections import (
     EngineSection,
     EvalSection,
     GradingSection,
+    KtoSection,
     LoggingSection,
     ModelSection,
     OptimSection,
@@ -63,6 +64,7 @@ class StageConfig(Section):
     preferences: PreferenceSection = PreferenceSection()
     reward_model: RewardModelSection = RewardModelSection()
     dpo: DpoSection = DpoSection()
+    kto: KtoSection = KtoSection()
     pairs: PairsSection = PairsSection()
     constitutional: ConstitutionalSection = ConstitutionalSection()
     value: ValueSection = ValueSection()
@@ -93,13 +95,19 @@ class StageConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> StageConfig:
         method = METHODS[self.method]
-        from_pairs, from_demonstrations = method.learns_from == "pairs", method.learns_from == "demonstrations"
-        if from_pairs and not self.preferences.train:
-            raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
+        from_preferences, from_demonstrations = method.learns_from_preferences, method.learns_from == "demonstrations"
+        if from_preferences and not self.preferences.train:
+            rows = "pairs" if method.learns_from == "pairs" else "rows {prompt, completion, label}"
+            raise ValueError(f"preferences.train must name at least one file of {rows} for method {self.method}")
+        if method.learns_from == "unpaired" and self.preferences.targets == "probability":
+            raise ValueError(
+                f"preferences.targets must be label for method {self.method}, whose rows are desirable or not; got"
+                " probability. Use method dpo for soft targets"
+            )
         self._kl_settings_fit()
         if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
             raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
-        if not self.task and not from_pairs and not (from_demonstrations and self.sft.data):
+        if not self.task and not from_preferences and not (from_demonstrations and self.sft.data):
             raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
         if self.algorithm.overlong_penalty_tokens > self.rollout.max_tokens:
             raise ValueError(

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from reasoner.config.methods import METHODS
-from reasoner.config.sections import PreferenceSection, SftSection, TaskSection
+from reasoner.config.sections import KtoSection, PreferenceSection, SftSection, TaskSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, read_row
-from reasoner.data.figures import NEAR_TESTED, Figures, Item, of_demonstration, of_pair, of_problem
+from reasoner.data.figures import NEAR_TESTED, Figures, Item, of_demonstration, of_labelled, of_pair, of_problem
 from reasoner.data.overlap import Overlap, find_overlaps
 from reasoner.data.preferences import PAIR_SHAPE, pair_of, preferences_in
 from reasoner.data.problems import PROBLEM_SHAPE, with_verifiers
 from reasoner.data.rows import RowPolicy, Source, held_out_paths, shaped_rows
+from reasoner.data.unpaired import UNPAIRED_SHAPE, labelled_of, lopsided, one_label, unpaired_in
 from tasks import BadRow, UnusableRow
 from tasks.base import TaskError
 from tasks.held_out import held_out
@@ -34,6 +35,7 @@ SHAPES: Mapping[Use, str] = {
     "problems": PROBLEM_SHAPE,
     "demonstrations": DEMONSTRATION_SHAPE,
     "preferences": PAIR_SHAPE,
+    "unpaired": UNPAIRED_SHAPE,
 }
 
 
@@ -92,9 +94,13 @@ def check_stage(stage: StageConfig, watch: Watch, *, hub: bool = True, output: P
     def here(paths: Iterable[object]) -> bool:
         return all(isinstance(path, str) and is_here(path) for path in paths)
 
-    learns_from = METHODS[stage.method].learns_from
-    if learns_from == "pairs" and here([*stage.preferences.train, *stage.preferences.test]):
-        yield check_preferences(stage.preferences, watch)
+    method = METHODS[stage.method]
+    learns_from = method.learns_from
+    if method.learns_from_preferences and here([*stage.preferences.train, *stage.preferences.test]):
+        if learns_from == "pairs" or stage.kto.split_pairs:
+            yield check_preferences(stage.preferences, watch)
+        else:
+            yield check_unpaired(stage.preferences, stage.kto, watch)
     if learns_from == "demonstrations" and stage.sft.data and here([*stage.sft.data, *stage.sft.test]):
         yield check_demonstrations(stage.sft, watch)
     for section in stage.task:
@@ -160,19 +166,46 @@ def check_demonstrations(section: SftSection, watch: Watch) -> Report:
 
 def check_preferences(section: PreferenceSection, watch: Watch) -> Report:
     """Check the pairs of a preferences section; raises as `check_task` does."""
-    report = Report(
-        use="preferences", where=", ".join(section.train), policy=RowPolicy(section.bad_rows, "preferences.bad_rows")
+    return _check_preferences(
+        section, watch, "preferences", lambda row, where: of_pair(pair_of(row, section, where=where)), preferences_in
     )
 
+
+def check_unpaired(section: PreferenceSection, kto: KtoSection, watch: Watch) -> Report:
+    """Check the labelled completions of a preferences section, and that both labels occur; raises as `check_task`."""
+    desirable = rows = 0
+
+    def item(row: Mapping[str, object], where: str) -> Item:
+        nonlocal desirable, rows
+        found = labelled_of(row, where=where)
+        rows, desirable = rows + 1, desirable + found.desirable
+        return of_labelled(found)
+
+    report = _check_preferences(section, watch, "unpaired", item, unpaired_in)
+    report.notes.append(f"{report.where}: {desirable} of {rows} usable rows are desirable")
+    if note := lopsided(desirable, rows, kto):
+        report.notes.append(f"{report.where}: {note}")
+    report.fault = report.fault or one_label(desirable, rows)
+    return report
+
+
+def _check_preferences(
+    section: PreferenceSection,
+    watch: Watch,
+    use: Use,
+    item: Callable[[Mapping[str, object], str], Item],
+    source_of: Callable[[PreferenceSection, Literal["train", "test"], Sequence[str]], Source],
+) -> Report:
+    report = Report(use=use, where=", ".join(section.train), policy=RowPolicy(section.bad_rows, "preferences.bad_rows"))
+
     share = section.held_out_share
-    tested, own = held_out_paths(section, section.train, use="preferences", share=share)
+    tested, own = held_out_paths(section, section.train, use=use, share=share)
     report.notes += own
 
     def rows() -> Iterator[tuple[str, Item | BadRow]]:
         both: Paths = (("train", section.train), ("test", tested))
         for split, paths in both:
-            source = preferences_in(section, split, paths)
-            for one in _items(source, lambda row, where: of_pair(pair_of(row, section, where=where)), report.notes):
+            for one in _items(source_of(section, split, paths), item, report.notes):
                 is_test = not tested and isinstance(one, Item) and held_out(one.prompt, share)
                 yield "test" if is_test else split, one
 
@@ -245,5 +278,6 @@ __all__ = [
     "check_preferences",
     "check_stage",
     "check_task",
+    "check_unpaired",
     "shared_rows",
 ]

@@ -86,7 +86,10 @@ def _split_lines(figures: Figures, report: Report) -> Iterator[str]:
     if repeats.duplicates:
         yield f"    duplicates: {repeats.duplicates:,} ({_pairs(figures, repeats.duplicate_rows)})"
     if repeats.contradictions:
-        what = "the same pair the other way round" if report.use == "preferences" else "another reference answer"
+        what = {
+            "preferences": "the same pair the other way round",
+            "unpaired": "the same completion, labelled otherwise",
+        }
         yield (
             f"    contradictions (the same prompt with {what}): {repeats.contradictions:,}"
             f" ({_pairs(figures, repeats.contradiction_rows)})"

@@ -12,6 +12,7 @@ import numpy as np
 
 from reasoner.data.demonstrations import Demonstration, replies
 from reasoner.data.preferences import Pair
+from reasoner.data.unpaired import Labelled
 from tasks import BadRow, Message, Problem
 from tasks.held_out import prompt_digest, prompt_text
 from tasks.leak import prompt_leak
@@ -36,7 +37,7 @@ REASONS = 1_000
 
 
 class Item(NamedTuple):
-    """A usable row of problems, demonstrations or preferences."""
+    """A usable row of problems, demonstrations, preferences or labelled completions."""
 
     name: str
     prompt: str | tuple[Message, ...]
@@ -74,6 +75,12 @@ def of_pair(pair: Pair) -> Item:
     asked = text_digest(prompt_text(pair.prompt), *sorted((pair.first, pair.second)))
     right = 0 if pair.target == 0.5 else text_digest(pair.first)
     return Item(pair.id, pair.prompt, (pair.first, pair.second), asked, right)
+
+
+def of_labelled(row: Labelled) -> Item:
+    """Return the item of a labelled completion; the same completion with the other label is a contradiction."""
+    asked = text_digest(prompt_text(row.prompt), row.completion)
+    return Item(row.id, row.prompt, (row.completion,), asked, int(row.desirable))
 
 
 @dataclass(slots=True)
@@ -208,4 +215,4 @@ def spread_of(lengths: Iterable[int]) -> dict[str, int]:
     return {"median": int(median), "p95": int(high), "max": int(found.max())}
 
 
-__all__ = ["Figures", "Item", "of_demonstration", "of_pair", "of_problem", "spread_of"]
+__all__ = ["Figures", "Item", "of_demonstration", "of_labelled", "of_pair", "of_problem", "spread_of"]

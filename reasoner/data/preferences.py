@@ -139,10 +139,8 @@ def pair_of(row: Mapping[str, object], section: PreferenceSection, *, where: str
             raise UnusableRow(f"the {side} completion is empty")
     if first == second:
         raise UnusableRow("chosen and rejected are the same text")
-    if not (prompt.strip() if isinstance(prompt, str) else "".join(m["content"] for m in prompt).strip()):
-        raise UnusableRow("the prompt is empty")
-    if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
-        raise UnusableRow("its prompt ends with an assistant turn: leave that turn out")
+    if fault := prompt_fault(prompt):
+        raise UnusableRow(fault)
     return Pair(
         id=str(row.get("id") or where),
         prompt=prompt,
@@ -152,6 +150,29 @@ def pair_of(row: Mapping[str, object], section: PreferenceSection, *, where: str
         margin=_margin(row.get("margin")),
         category=str(row.get("category") or ""),
     )
+
+
+def prompt_fault(prompt: Prompt) -> str | None:
+    """Return why a prompt cannot be answered; None if it can."""
+    if not (prompt.strip() if isinstance(prompt, str) else "".join(m["content"] for m in prompt).strip()):
+        return "the prompt is empty"
+    if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
+        return "its prompt ends with an assistant turn: leave that turn out"
+    return None
+
+
+def answer_of(value: object, given: object, key: str) -> tuple[Prompt, str]:
+    """Return the prompt that a completion answers, and the completion's text.
+
+    Args:
+        value: the completion: text, or messages that end with an assistant's, which may repeat the prompt.
+        given: the prompt: text or messages.
+        key: the completion's column, for messages.
+    Raises:
+        UnusableRow: they are neither text nor messages, or do not fit together.
+    """
+    side = _side(value, key)
+    return _head(side, _conversation(given, "prompt")), _last(side)
 
 
 TARGETS: Mapping[Literal["first", "second", "tie"], float] = {"first": 1.0, "second": 0.0, "tie": 0.5}
@@ -165,15 +186,13 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
             names = [*map(str, row)]
             meant = did_you_mean(key, names) if key not in names else ""
             raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(names) or 'none'}){meant}")
-    sides = [_side(row[key], key) for key in keys]
     given = row.get("prompt")
     if given is not None:
-        prompt = _conversation(given, "prompt")
-        heads = [_head(side, prompt) for side in sides]
-        if heads[0] != heads[1]:
+        answers = [answer_of(row[key], given, key) for key in keys]
+        if answers[0][0] != answers[1][0]:
             raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
-        return heads[0], _last(sides[0]), _last(sides[1])
-    whole = [turns for turns in sides if not isinstance(turns, str)]
+        return answers[0][0], answers[0][1], answers[1][1]
+    whole = [turns for turns in (_side(row[key], key) for key in keys) if not isinstance(turns, str)]
     if len(whole) < 2:
         raise UnusableRow(
             "has no column 'prompt', and its completions are not whole conversations. Name the column"

@@ -28,11 +28,16 @@ LOOKED_AT = 200
 """Number of first problems from which a verifier is guessed."""
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 """Model of a proposed config, if the user named none."""
-ORDER: tuple[Use, ...] = ("preferences", "problems", "demonstrations")
+ORDER: tuple[Use, ...] = ("unpaired", "preferences", "problems", "demonstrations")
 """Order in which uses are tried; the first that the rows fit is taken. The most specific comes first."""
 OF_PROBLEMS = {"verifier", "prompt_column", "reference_column", "template", "verifier_column", "demonstration_column"}
-SECTION: Mapping[Use, str] = {"problems": "task.options", "demonstrations": "sft", "preferences": "preferences"}
-METHOD: Mapping[Use, str] = {"problems": "grpo", "demonstrations": "sft", "preferences": "dpo"}
+SECTION: Mapping[Use, str] = {
+    "problems": "task.options",
+    "demonstrations": "sft",
+    "preferences": "preferences",
+    "unpaired": "preferences",
+}
+METHOD: Mapping[Use, str] = {"problems": "grpo", "demonstrations": "sft", "preferences": "dpo", "unpaired": "kto"}
 
 
 class Proposal(NamedTuple):
@@ -53,7 +58,7 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
     Args:
         path: a config, or any path that the dataset task accepts.
         settings: key=value, of the section that reads the data (`verifier=math`) or of a config (`sft.bad_rows=stop`).
-        use: problems, demonstrations or preferences; None: inferred from the rows.
+        use: problems, demonstrations, preferences or unpaired; None: inferred from the rows.
         model: model named in the config that is made.
     Raises:
         ConfigError: a setting or `use` is unknown.

@@ -6,6 +6,7 @@ Letters: C pairs. `differences_C` are the reward of the better completion minus 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from statistics import StatisticsError, correlation
 from typing import NamedTuple
@@ -36,6 +37,24 @@ def pairwise_accuracy(differences_C: Sequence[float]) -> Accuracy:
     right = sum(d > 0 for d in differences_C)
     interval = wilson_interval(right, len(differences_C))
     return Accuracy(right / len(differences_C), interval.low, interval.high)
+
+
+def separation(better: Sequence[float], worse: Sequence[float]) -> Accuracy:
+    """Return the chance that one of `better` is above one of `worse` (AUC; a tie is one half), with a 95 % interval.
+
+    The interval is Wilson's for as many trials as the smaller group has: the variance of the AUC is at most
+    AUC (1 - AUC) / min(number of better, number of worse) (Birnbaum and Klose 1957), so that it is never too narrow.
+
+    Example:
+        >>> separation([2.0, 1.0], [0.0, 1.0]).value
+        0.875
+    """
+    if not better or not worse:
+        return Accuracy(math.nan, 0.0, 1.0)
+    below = sorted(worse)
+    wins = sum(bisect_left(below, value) + bisect_right(below, value) for value in better) / 2
+    share, trials = wins / (len(better) * len(worse)), min(len(better), len(worse))
+    return Accuracy(share, *wilson_interval(share * trials, trials))
 
 
 class Bin(NamedTuple):

@@ -160,12 +160,14 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "eval/component": Entry("mean of one part of a composed reward on held-out problems (`eval/component/NAME`)", ""),
     "eval/loss, eval/row_loss": Entry(
-        "held-out loss: of sft in nats per token (row_loss: mean over rows), of reward_model and dpo in nats per pair",
+        "held-out loss: of sft in nats per token (row_loss: mean over rows), of reward_model and dpo in nats per pair,"
+        " of kto per row, from 0 to 1 (0.5 at the start)",
         "falls; rising while optim/loss falls, the data is memorized; of pairs below 0.693, the loss of a coin flip",
     ),
     "eval/perplexity": Entry("exp of the held-out loss per token", "falls"),
     "eval/accuracy": Entry(
-        "share of held-out pairs in which the better completion has the higher reward",
+        "share of held-out pairs in which the better completion has the higher reward; of kto the chance that a"
+        " desirable completion has a higher one than an undesirable one (AUC)",
         "its interval above 0.5, the accuracy of a coin flip",
     ),
     "eval/calibration_error": Entry(
@@ -259,8 +261,18 @@ GLOSSARY: Mapping[str, Entry] = {
         "held-out accuracy (eval/accuracy) is what counts: the gap between the two is memorization",
     ),
     "dpo/reward_chosen, dpo/reward_rejected, dpo/margin, dpo/accuracy": Entry(
-        "beta * (log policy - log reference) of both sides, their difference, and how often it is above 0",
+        "beta * (log policy - log reference) of both sides, their difference, and how often it is above 0; per token"
+        " for sigmoid_norm, simpo and orpo, without the reference for simpo, orpo and cpo",
         "the margin rises; if both rewards fall, the chosen side is losing likelihood (dpo.sft_coef)",
+    ),
+    "kto/reward_desirable, kto/reward_undesirable, kto/margin": Entry(
+        "beta * (log policy - log reference) of the step's completions of both labels, and their difference",
+        "the margin rises; kto/kl lies between the two",
+    ),
+    "kto/kl, kto/desirable": Entry(
+        "estimated KL to the reference in nats, from completions of other prompts: a reward counts as a gain above beta"
+        " times it; share of desirable rows",
+        "kl rises slowly; at 0 it is cut off, since its mean was negative",
     ),
 }
 

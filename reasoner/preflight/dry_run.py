@@ -8,7 +8,7 @@ from pathlib import Path
 from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
 from reasoner.config.no_effect import little_effect, unread_settings
-from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
+from reasoner.config.sections import DpoSection, KtoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.ahead_gain import ahead_line
 from reasoner.preflight.disk import disk_line, space_line
@@ -64,12 +64,22 @@ def plan(stage: StageConfig, *, card_bytes: int | None = None, tokens: StepToken
     return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {sentence}" for sentence in little_effect(stage))]
 
 
+def _reference(section: SftSection | RewardModelSection | DpoSection | KtoSection) -> str:
+    """Return what the reference of a stage costs, as the end of a sentence; "" for stages that never have one."""
+    if isinstance(section, DpoSection) and not section.has_reference:
+        return f"; {section.loss} has no reference: none is computed or kept"
+    if isinstance(section, DpoSection | KtoSection):
+        return "; before the first, one pass over all rows for their reference log-probabilities (4 bytes a token kept)"
+    return ""
+
+
 def _amounts(stage: StageConfig) -> list[str]:
-    if (data := METHODS[stage.method].learns_from) in ("demonstrations", "pairs"):
-        section: SftSection | RewardModelSection | DpoSection = getattr(stage, stage.method)
-        rows = section.rows_per_step if isinstance(section, SftSection) else section.pairs_per_step
-        most = "" if isinstance(section, DpoSection) else "at most "  # dpo never ends early
-        return [f"{most}{stage.steps} steps of {rows} {data}"]
+    if (data := METHODS[stage.method].learns_from) not in ("rewards", None):
+        section: SftSection | RewardModelSection | DpoSection | KtoSection = getattr(stage, stage.method)
+        rows = section.rows_per_step if isinstance(section, SftSection | KtoSection) else section.pairs_per_step
+        most = "" if isinstance(section, DpoSection | KtoSection) else "at most "  # dpo and kto never end early
+        what = "labelled completions" if data == "unpaired" else data
+        return [f"{most}{stage.steps} steps of {rows} {what}{_reference(section)}"]
     rollout = stage.rollout
     rows = rollout.problems_per_step * rollout.group_size * (1 + rollout.dynamic_sampling_rounds)
     return [

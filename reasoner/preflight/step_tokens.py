@@ -14,11 +14,13 @@ from reasoner.config.methods import METHODS
 from reasoner.config.sections import TaskSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import demonstrations_in, encode_problems, encode_row
+from reasoner.data.encode import encode
 from reasoner.data.pairs import encode_pairs
 from reasoner.data.preferences import pair_of, preferences_in
 from reasoner.data.problems import read_problems
 from reasoner.data.prompt import render
 from reasoner.data.rows import shaped_rows
+from reasoner.data.unpaired import labelled_of, unpaired_in
 from reasoner.model.load import load_config_and_tokenizer
 from reasoner.preflight.memory import StepTokens
 from tasks.base import Problem, TaskError, UnusableRow
@@ -39,26 +41,31 @@ def step_tokens(stage: StageConfig) -> StepTokens | None:
     if stage.model.path is None or not Path(stage.model.path).is_dir():
         return None
     data = METHODS[stage.method].learns_from
-    files = {"demonstrations": stage.sft.data, "pairs": stage.preferences.train}.get(data or "", [])
+    of_preferences = METHODS[stage.method].learns_from_preferences
+    files = stage.preferences.train if of_preferences else stage.sft.data if data == "demonstrations" else []
     if not all(is_local(path) for path in files) or (not files and not all(map(_is_here, stage.task))):
         return None
-    if data not in ("demonstrations", "pairs"):
+    if data in ("rewards", None):
         return _sampled(stage)
     try:
         if data == "pairs":
             return StepTokens(0, stage_rows(stage) * statistics.fmean(_pairs(stage)))
+        if data == "unpaired":
+            return StepTokens(0, stage_rows(stage) * statistics.fmean(_labelled(stage)))
         return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
     except (TaskError, UnusableRow, OSError, ValueError):
         return None  # the code that needs the data reports the error
 
 
 def stage_rows(stage: StageConfig) -> int:
-    """Return the number of demonstrations or pairs of a step."""
+    """Return the number of demonstrations, pairs or labelled completions of a step."""
     match stage.method:
         case "sft":
             return stage.sft.rows_per_step
         case "dpo":
             return stage.dpo.pairs_per_step
+        case "kto":
+            return stage.kto.rows_per_step
         case _:
             return stage.reward_model.pairs_per_step
 
@@ -79,6 +86,18 @@ def _pairs(stage: StageConfig) -> Iterator[int]:
     for encoded in encode_pairs(pairs, _tokenizer(stage), stage.prompt, limit=NO_LIMIT)[0]:
         shared = 0 if stage.batch.layout == "padded" else len(encoded.first.prompt_ids)
         yield len(encoded.first) + len(encoded.second) - shared
+
+
+def _labelled(stage: StageConfig) -> Iterator[float]:
+    if stage.kto.split_pairs:
+        yield from (tokens / 2 for tokens in _pairs(stage))
+        return
+    section, tokenizer = stage.preferences, _tokenizer(stage)
+    rows = itertools.islice(shaped_rows(unpaired_in(section, "train", section.train)), LOOKED_AT)
+    for where, row in rows:
+        if not isinstance(row, ValueError):
+            one = labelled_of(row, where=where)
+            yield len(encode(one.prompt, one.completion, tokenizer, stage.prompt, name=where))
 
 
 def _demonstrations(stage: StageConfig) -> Iterator[int]:

@@ -157,7 +157,7 @@ def _settings(card: Card) -> str:
             ("sft.rows_per_step", stage.sft.rows_per_step),
             *(("sft.data", name) for name in _names(stage.sft.data)),
         ]
-    if method.learns_from == "pairs":
+    if method.learns_from_preferences:
         rows += [("preferences.train", name) for name in _names(stage.preferences.train)]
     for section in stage.task:
         rows.append((f"task {section.name}", json.dumps(_portable(section.options)) if section.options else "as it is"))

@@ -38,7 +38,7 @@ def overlaps_of(asked: Sequence[tuple[Suite, Sequence[Problem]]], learned: Learn
         refused = str(error)
     if refused:
         return {suite.name: {"not_looked_for": refused} for suite, _ in asked}
-    unread: list[JSON] = [stage.method for stage in learned.stages if METHODS[stage.method].learns_from == "pairs"]
+    unread: list[JSON] = [stage.method for stage in learned.stages if METHODS[stage.method].learns_from_preferences]
     return {suite.name: {**_found(suite, problems, train), "not_read": unread} for suite, problems in asked}
 
 

@@ -19,6 +19,7 @@ from reasoner.data.difficulty import Difficulty
 from reasoner.data.preferences import PAIR_SHAPE, pair_of, preferences_in
 from reasoner.data.problems import first_problems, with_verifiers
 from reasoner.data.rows import BAD_ROWS, RowPolicy, check_first
+from reasoner.data.unpaired import UNPAIRED_SHAPE, labelled_of, unpaired_in
 from reasoner.engine import ENGINES
 from reasoner.evaluation.estimates import is_metric, metric_names
 from reasoner.model.paths import ModelError, check_model
@@ -99,8 +100,8 @@ def check_names(stage: StageConfig, *, coming: Path | None) -> None:
         load_principles(stage.constitutional.principles)
     _check_models(stage, coming)
     check_tasks(stage, coming=coming)
-    if method.learns_from == "pairs":
-        _check_pairs(stage, coming)
+    if method.learns_from_preferences:
+        _check_preferences(stage, coming)
     if method.learns_from == "demonstrations":
         _check_demonstrations(stage, coming)
     _check_scorers(stage, coming)  # last: a judge or a reward model imports torch
@@ -193,16 +194,18 @@ def _on_this_disk(paths: Sequence[str], coming: Path | None) -> list[str]:
     return [path for path in paths if is_local(path) and not _is_coming(path, coming)]
 
 
-def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
+def _check_preferences(stage: StageConfig, coming: Path | None) -> None:
     section = stage.preferences
+    paired = METHODS[stage.method].learns_from == "pairs" or stage.kto.split_pairs
+    source_of = preferences_in if paired else unpaired_in
     check_first(
         [
-            preferences_in(section, "train", _on_this_disk(section.train, coming)),
-            preferences_in(section, "test", _on_this_disk(section.test, coming)),
+            source_of(section, "train", _on_this_disk(section.train, coming)),
+            source_of(section, "test", _on_this_disk(section.test, coming)),
         ],
-        read=lambda row, where: pair_of(row, section, where=where),
+        read=lambda row, where: pair_of(row, section, where=where) if paired else labelled_of(row, where=where),
         policy=RowPolicy(section.bad_rows, "preferences.bad_rows"),
-        shape=PAIR_SHAPE,
+        shape=PAIR_SHAPE if paired else UNPAIRED_SHAPE,
     )
 
 

@@ -27,6 +27,7 @@ PROVIDERS = (
     "tasks.inputs.problem_formats",
     "tasks.inputs.demonstration_formats",
     "tasks.inputs.preference_formats",
+    "tasks.inputs.unpaired_formats",
 )
 """Modules with a sequence FORMATS, in the order in which rows are compared with them."""
 LOOKED_AT = 50
@@ -55,7 +56,7 @@ class Format:
     """True if a row has this layout."""
     read: Callable[[Row], Row]
     """Returns the row in our own columns: {prompt, reference}, {messages} or {prompt, completion}, {prompt, chosen,
-    rejected} or {prompt, first, second, label}. Raises `UnfitRow`.
+    rejected} or {prompt, first, second, label}, or {prompt, completion, label}. Raises `UnfitRow`.
     """
     example: Row
     source: str
@@ -127,7 +128,7 @@ def recognise(rows: Iterable[Row], *, use: Use) -> Recognised | None:
 
     Args:
         rows: only the first LOOKED_AT are examined.
-        use: problems, demonstrations or preferences.
+        use: problems, demonstrations, preferences or unpaired.
     """
     seen = list(islice(rows, LOOKED_AT))
     for one in formats(use):

@@ -23,12 +23,13 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 """Split -> words for it in the name of a file or folder, as the Hugging Face hub defines them
 (https://huggingface.co/docs/hub/datasets-file-names-and-splits).
 """
-Use = Literal["problems", "demonstrations", "preferences"]
+Use = Literal["problems", "demonstrations", "preferences", "unpaired"]
 """Purpose of rows."""
 USES: Mapping[Use, tuple[str, ...]] = {
     "problems": ("rl", "grpo", "ppo"),
     "demonstrations": ("sft",),
     "preferences": ("prefs", "preferences", "pref", "dpo"),
+    "unpaired": ("unpaired", "kto"),
 }
 """Use -> words for it after the split, in the split names of data sets with rows for several uses
 (https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized: `train_prefs`, `train_sft`).

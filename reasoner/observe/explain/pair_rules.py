@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reasoner.config.methods import METHODS
+from reasoner.config.pair_losses import pair_traits
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.storage.history import History
 
@@ -18,6 +19,10 @@ KNOWN_LOSS = 0.02
 """Nats per token, at which nothing is left to learn (our choice)."""
 LOST_NATS = 10.0
 """Nats per completion: the chosen one is then e^10 times less likely than before the first step (both our choice)."""
+LOST_TOKEN_NATS = 0.5
+"""The same per token, of losses that divide by the length (our choice)."""
+APART, APART_TOKEN = 1.0, 0.1
+"""Nats per completion, or per token, by which reference and start model may differ (our choice)."""
 
 MOVED = 0.5
 """Standard deviations of a reward model's scores by which a change without content moves them: a note."""
@@ -35,15 +40,16 @@ REMEDIES = {
 
 
 def pair_rules(history: History) -> Iterator[Finding]:
-    """Yield the findings of this module's rules, for sft, reward_model and dpo stages."""
+    """Yield the findings of this module's rules, for sft, reward_model, dpo and kto stages."""
     learns_from = METHODS[history.config.method].learns_from
-    if learns_from in ("demonstrations", "pairs"):
+    if learns_from in ("demonstrations", "pairs", "unpaired"):
         yield from _overfitted(history)
     if learns_from == "demonstrations":
         yield from _nothing_to_learn(history)
-    if learns_from == "pairs":
+    if learns_from in ("pairs", "unpaired"):
         yield from _a_coin(history)
         yield from _other_reference(history)
+    if learns_from == "pairs":
         yield from _flattered(history)
         yield from _chosen_lost(history)
 
@@ -78,7 +84,8 @@ def _overfitted(history: History) -> Iterator[Finding]:
         return
     if last < 1.1 * loss[-part:].mean():
         return  # what is memorised has a lower loss than what is not
-    section = {"token": "sft", "reward": "reward_model"}.get(METHODS[history.config.method].policy)
+    method = METHODS[history.config.method]
+    section = next((name for name in ("sft", "reward_model") if name in method.sections), None)
     patience = f"{section}.patience=3 (which ends the stage there), " if section else ""
     yield Finding(
         code="overfitted",
@@ -119,18 +126,27 @@ def _a_coin(history: History) -> Iterator[Finding]:
 
 def _other_reference(history: History) -> Iterator[Finding]:
     """Yield a finding if the implicit rewards are not 0 before the first update, where policy and reference are one."""
+    config = history.config
+    paired = METHODS[config.method].learns_from == "pairs"
+    if paired and not config.dpo.has_reference:
+        return
+    names = (
+        ("dpo/reward_chosen", "dpo/reward_rejected") if paired else ("kto/reward_desirable", "kto/reward_undesirable")
+    )
+    per_token = paired and pair_traits(config.dpo.loss).per_token
     first = [row for row in history.metrics if row.get("step") == 1]
-    rewards = [first[0].get(f"dpo/reward_{side}") for side in ("chosen", "rejected")] if first else []
-    nats = max((abs(reward) for reward in rewards if reward is not None), default=0.0) / history.config.dpo.beta
-    if nats < 1:
+    rewards = [first[0].get(name) for name in names] if first else []
+    beta = config.dpo.beta if paired else config.kto.beta
+    nats = max((abs(reward) for reward in rewards if reward is not None), default=0.0) / beta
+    if nats < (APART_TOKEN if per_token else APART):
         return
     yield Finding(
         code="reference-is-another-model",
         level=Level.FAULT,
         cost=0.9,
         title=f"The reference is not the model that the stage starts from: before the first update they differ by"
-        f" {nats:.2g} nats a completion",
-        evidence=("dpo/reward_chosen and dpo/reward_rejected are beta times that difference, and begin at 0",),
+        f" {nats:.2g} nats a {'token' if per_token else 'completion'}",
+        evidence=(f"{' and '.join(names)} are beta times that difference, and begin at 0",),
         change="check what the reference log-probabilities were computed with: the start model, the same prompts and"
         " tokens, without dropout.",
         explains=frozenset({"chosen-likelihood-lost", "evaluation-falls", "overfitted", "no-better-than-a-coin"}),
@@ -179,19 +195,29 @@ def _chosen_lost(history: History) -> Iterator[Finding]:
     chosen, rejected = history.series("dpo/reward_chosen"), history.series("dpo/reward_rejected")
     if len(chosen) < 4 or len(rejected) != len(chosen):
         return
-    part = max(1, len(chosen) // 4)
-    up, down = float(np.mean(chosen[-part:])), float(np.mean(rejected[-part:]))
-    nats = -up / history.config.dpo.beta
-    if nats < LOST_NATS or down > 0 or -up < up - down:
+    section, part = history.config.dpo, max(1, len(chosen) // 4)
+    traits = pair_traits(section.loss)
+    if not section.has_reference and not traits.per_token:
+        return  # sums of different pairs differ by more than they move, and cpo keeps the chosen likely
+    up, down = (
+        float(np.mean(side[-part:])) - (0.0 if section.has_reference else float(np.mean(side[:part])))
+        for side in (chosen, rejected)
+    )
+    nats = -up / section.beta
+    if nats < (LOST_TOKEN_NATS if traits.per_token else LOST_NATS) or down > 0 or -up < up - down:
         return
+    unit, since = (
+        ("a token" if traits.per_token else "a completion"),
+        ("the reference" if section.has_reference else "the first quarter"),
+    )
     yield Finding(
         code="chosen-likelihood-lost",
         level=Level.WARNING,
         cost=0.6,
         title="Chosen completions have become unlikely too: the margin comes from rejected ones falling further",
         evidence=(
-            f"the chosen completion has lost {nats:.0f} nats against the reference, the rejected one"
-            f" {-down / history.config.dpo.beta:.0f} (last quarter)",
+            f"the chosen completion has lost {nats:.2g} nats {unit} against {since}, the rejected one"
+            f" {-down / section.beta:.2g} (last quarter)",
         ),
         change="dpo.sft_coef=0.2 (keeps the chosen likely), a lower optim.lr, or fewer steps.",
     )

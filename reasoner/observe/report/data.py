@@ -60,6 +60,7 @@ def curves(history: History) -> list[dict[str, Any]]:
         ("Pairs of the step in the right order", "share", ["reward_model/accuracy", "dpo/accuracy"]),
         ("Reward difference of a pair", "", ["reward_model/difference"]),
         ("Rewards of a pair", "", ["dpo/reward_chosen", "dpo/reward_rejected", "dpo/margin"]),
+        ("Rewards by label", "", ["kto/reward_desirable", "kto/reward_undesirable", "kto/kl"]),
         ("Constitution", "share", ["constitutional/changed", "constitutional/agreed"]),
         ("Loss", "", ["optim/loss"]),
         ("Gradient norm", "", ["optim/grad_norm"]),
