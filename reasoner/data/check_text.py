@@ -89,7 +89,7 @@ def _split_lines(figures: Figures, report: Report) -> Iterator[str]:
         what = {
             "preferences": "the same pair the other way round",
             "unpaired": "the same completion, labelled otherwise",
-        }
+        }.get(report.use, "another reference answer")
         yield (
             f"    contradictions (the same prompt with {what}): {repeats.contradictions:,}"
             f" ({_pairs(figures, repeats.contradiction_rows)})"

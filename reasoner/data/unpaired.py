@@ -70,7 +70,7 @@ def load_unpaired(section: PreferenceSection, *, split_pairs: bool) -> Splits:
     """
     if split_pairs:
         train, test = load_pairs(section)
-        return Splits(*(Rows(_spool(halves(found.pairs)), found.bad, found.notes) for found in (train, test)))
+        return Splits(*(Rows(Spool(halves(found.pairs)), found.bad, found.notes) for found in (train, test)))
 
     def read(paths: Sequence[str], split: Literal["train", "test"]) -> Rows:
         notes: list[str] = []
@@ -176,10 +176,3 @@ def lopsided(desirable: int, rows: int, section: KtoSection) -> str | None:
         f"{desirable} rows are desirable and {undesirable} are not: with their weights the {more} ones count"
         f" {times:.1f} times as much. Set kto.{key} to {value:.2g}"
     )
-
-
-def _spool(rows: Iterable[Labelled]) -> Spool[Labelled]:
-    found: Spool[Labelled] = Spool()
-    for row in rows:
-        found.append(row)
-    return found

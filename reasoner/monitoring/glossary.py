@@ -161,7 +161,7 @@ GLOSSARY: Mapping[str, Entry] = {
     "eval/component": Entry("mean of one part of a composed reward on held-out problems (`eval/component/NAME`)", ""),
     "eval/loss, eval/row_loss": Entry(
         "held-out loss: of sft in nats per token (row_loss: mean over rows), of reward_model and dpo in nats per pair,"
-        " of kto per row, from 0 to 1 (0.5 at the start)",
+        " of kto per row, from 0 to its weight (half of it at the start)",
         "falls; rising while optim/loss falls, the data is memorized; of pairs below 0.693, the loss of a coin flip",
     ),
     "eval/perplexity": Entry("exp of the held-out loss per token", "falls"),
@@ -267,7 +267,7 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "kto/reward_desirable, kto/reward_undesirable, kto/margin": Entry(
         "beta * (log policy - log reference) of the step's completions of both labels, and their difference",
-        "the margin rises; kto/kl lies between the two",
+        "the margin rises",
     ),
     "kto/kl, kto/desirable": Entry(
         "estimated KL to the reference in nats, from completions of other prompts: a reward counts as a gain above beta"

@@ -64,6 +64,10 @@ def of_method(folder: Path, method: str) -> dict[str, object]:
             return {"method": method, "reward_model": {"pairs_per_step": 8, "heads": 2, "patience": 3}}
         case "dpo":
             return {"method": method, "dpo": {"pairs_per_step": 8, "sft_coef": 0.1}}
+        case "dpo without a reference":
+            return {"method": "dpo", "dpo": {"pairs_per_step": 8, "loss": "simpo"}}
+        case "kto":
+            return {"method": method, "kto": {"rows_per_step": 8, "split_pairs": True}}
         case "pairs":
             return {"method": method, "task": TASK, "rollout": rollout | {"group_size": 2}}
         case "ppo":
@@ -89,6 +93,8 @@ FILES = ("rollouts.jsonl", "metrics.jsonl", "evals.jsonl", "updates.jsonl", "eva
         ("sft", [("update", 7), ("checkpoint", 1)]),
         ("reward_model", [("update", 7), ("metrics", 2)]),
         ("dpo", [("update", 7), ("checkpoint", 0)]),
+        ("dpo without a reference", [("update", 7)]),
+        ("kto", [("update", 7), ("checkpoint", 0)]),
         ("pairs", [("records", 7), ("checkpoint", 1)]),
         ("ppo", [("update", 17), ("annotate", 4), ("checkpoint", 1), ("metrics", 2)]),
     ],

@@ -333,7 +333,7 @@ def whole(device: torch.device, tmp: Path, **changes: Any) -> Numbers:
             **changes,
         }
     )
-    if config.method in ("dpo", "reward_model"):
+    if config.method in ("dpo", "kto", "reward_model"):
         config = config.model_copy(update={"task": []})
     with patch("reasoner.session.opening.open_accelerator", lambda _: accelerator_of(device)):
         run_stage(config, tmp / "run", resume=False)
@@ -389,6 +389,7 @@ CASES: Mapping[str, Case] = {
     "a run of ppo": partial(whole, method="ppo", **PPO),
     "a run of sft": partial(whole, method="sft", sft={"rows_per_step": 8, "held_out": 8}),
     "a run of dpo": partial(whole, method="dpo", dpo={"pairs_per_step": 8}),
+    "a run of kto": partial(whole, method="kto", kto={"rows_per_step": 8, "split_pairs": True}),
     "a run of reward_model": partial(whole, method="reward_model", reward_model={"pairs_per_step": 8, "heads": 2}),
 }
 

@@ -81,11 +81,13 @@ def numpy_dpo(name: str, beta: float, e: float = 0.0) -> np.ndarray:
 
     if name == "sigmoid":
         return plain((1 - e) * t + e * (1 - t))
+    mean = a / np.array([4.0, 2.0, 7.0, 3.0]) - b / np.array([5.0, 6.0, 2.0, 3.0])
+    if name == "sigmoid_norm":
+        return -t * log_sigmoid(beta * mean) - (1 - t) * log_sigmoid(-beta * mean)
     if name == "robust":
         return ((1 - e) * plain(t) - e * plain(1 - t)) / (1 - 2 * e)
     if name == "hinge":
         return t * np.maximum(0, 1 - beta * d) + (1 - t) * np.maximum(0, 1 + beta * d)
-    mean = a / np.array([4.0, 2.0, 7.0, 3.0]) - b / np.array([5.0, 6.0, 2.0, 3.0])
     return (mean - (2 * t - 1) / (2 * beta)) ** 2
 
 
@@ -94,6 +96,7 @@ def numpy_dpo(name: str, beta: float, e: float = 0.0) -> np.ndarray:
     [
         ("sigmoid", {}),
         ("sigmoid", {"label_smoothing": 0.2}),
+        ("sigmoid_norm", {}),
         ("robust", {"label_smoothing": 0.2}),
         ("hinge", {}),
         ("ipo", {}),
@@ -160,7 +163,13 @@ def trl_dpo(kind: str, logprobs: Tensor, ref: Tensor, mask: Tensor, *, beta: flo
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "smoothing"),
-    [("sigmoid", "sigmoid", 0.0), ("hinge", "hinge", 0.0), ("ipo", "ipo", 0.0), ("robust", "robust", 0.1)],
+    [
+        ("sigmoid", "sigmoid", 0.0),
+        ("sigmoid_norm", "sigmoid_norm", 0.0),
+        ("hinge", "hinge", 0.0),
+        ("ipo", "ipo", 0.0),
+        ("robust", "robust", 0.1),
+    ],
 )
 def test_dpo_losses_equal_trl(ours: str, theirs: str, smoothing: float) -> None:
     generator = torch.Generator().manual_seed(0)

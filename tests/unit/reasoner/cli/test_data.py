@@ -22,6 +22,7 @@ CHATS = [
 ]
 SUMS = [{"prompt": f"{n}?", "reference": "1"} for n in range(20)]
 PAIRS = [{"prompt": f"hi {n}", "chosen": f"hello {n}", "rejected": "no"} for n in range(60)]
+LABELLED = [{"prompt": f"hi {n}", "completion": f"hello {n}", "label": n % 2 == 0} for n in range(60)]
 
 
 def write(path: Path, rows: list[Any]) -> str:
@@ -60,7 +61,9 @@ def test_overlap_of_the_splits_is_counted(tmp_path: Path) -> None:
     assert (shared["equal"], shared["examples"]) == (1, ["test/0"])
 
 
-@pytest.mark.parametrize(("rows", "use"), [(PROBLEMS, "problems"), (CHATS, "demonstrations"), (PAIRS, "preferences")])
+@pytest.mark.parametrize(
+    ("rows", "use"), [(PROBLEMS, "problems"), (CHATS, "demonstrations"), (PAIRS, "preferences"), (LABELLED, "unpaired")]
+)
 def test_the_printed_config_works_as_printed(tmp_path: Path, rows: list[Any], use: str) -> None:
     path = write(tmp_path / "rows.jsonl", rows)
     text = check(path)

@@ -70,6 +70,7 @@ def test_defaults_of_ppo_give_way_to_the_file() -> None:
         ({"method": "sft", "sft": {"until_accuracy": 0.5}, "eval": {"problems": 0}}, True, True),
         ({"method": "reward_model", "preferences": {"train": "p.jsonl"}}, False, False),
         ({"method": "dpo", "preferences": {"train": "p.jsonl"}}, False, True),
+        ({"method": "kto", "preferences": {"train": "p.jsonl"}}, False, True),
     ],
 )
 def test_who_samples(change: dict[str, object], learning: bool, engine: bool) -> None:

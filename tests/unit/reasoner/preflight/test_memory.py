@@ -142,6 +142,7 @@ def test_an_optimizer_holds_its_state(name: str, on_gpu: bool, a_parameter: floa
         {"method": "reward_model", "preferences": {"train": "pairs.jsonl"}},
         {"method": "reward_model", "preferences": {"train": "pairs.jsonl"}, "task": "gsm8k"},
         {"method": "dpo", "preferences": {"train": "pairs.jsonl"}},
+        {"method": "kto", "preferences": {"train": "rows.jsonl"}},
         {"method": "sft", "sft": {"data": "rows.jsonl"}},
         {"method": "sft", "task": "gsm8k", "eval": {"problems": 0}},
     ],
@@ -237,6 +238,19 @@ def test_the_plan_says_how_much() -> None:
         "on a CPU",
         "on a GPU",
     ]
+
+
+def test_what_a_reference_costs_is_said_where_there_is_one() -> None:
+    def first_line(method: str, **section: object) -> str:
+        made = {"method": method, "model": "x/Y-7B", "preferences": {"train": "x.jsonl"}, method: section}
+        return plan(resolve(made).stages[0])[0]
+
+    assert first_line("dpo").startswith("100 steps of 32 pairs; before the first, one pass over all rows for their ref")
+    assert first_line("dpo", loss="simpo") == (
+        "100 steps of 32 pairs; simpo has no reference: none is computed or kept"
+    )
+    assert first_line("kto").startswith("100 steps of 64 labelled completions; before the first, one pass")
+    assert first_line("reward_model") == "at most 100 steps of 32 pairs"
 
 
 def test_a_later_stage_has_the_size_of_the_model_that_it_goes_on_with(capsys: pytest.CaptureFixture[str]) -> None:

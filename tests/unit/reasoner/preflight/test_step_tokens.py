@@ -55,6 +55,15 @@ def test_pairs_and_demonstrations_are_counted(folder: Path) -> None:
             **{method: {"pairs_per_step": 5}},
         )  # fmt: skip
         assert step_tokens(stage) == (0, 5 * pair)
+    halves = {"rows_per_step": 6, "split_pairs": True}
+    split = stage_of(folder, method="kto", preferences={"train": str(folder / "pairs.jsonl")}, kto=halves)
+    assert step_tokens(split) == (0, 6 * pair / 2)
+    labelled = [{"prompt": PROMPT, "completion": CHOSEN, "label": bool(n % 2)} for n in range(4)]
+    (folder / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    single = stage_of(
+        folder, method="kto", preferences={"train": str(folder / "labelled.jsonl")}, kto={"rows_per_step": 6}
+    )
+    assert step_tokens(single) == (0, 6 * (prompt + len(CHOSEN) + end))
     rows = stage_of(folder, method="sft", sft={"data": str(folder / "rows.jsonl"), "rows_per_step": 7})
     assert step_tokens(rows) == (0, 7 * (prompt + len(CHOSEN) + end))
     demonstrated = step_tokens(stage_of(folder, method="sft", task="arithmetic", sft={"rows_per_step": 7}))

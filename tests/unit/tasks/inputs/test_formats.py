@@ -18,6 +18,7 @@ OURS: Mapping[str, Sequence[set[str]]] = {
     "problems": [{"prompt", "reference"}],
     "demonstrations": [{"messages"}, {"prompt", "completion"}],
     "preferences": [{"prompt", "chosen", "rejected"}, {"prompt", "first", "second", "label"}],
+    "unpaired": [{"prompt", "completion", "label"}],
 }
 SAME_AS_TRL = {"openrlhf"}
 """Preferences of these are TRL's."""
@@ -124,6 +125,8 @@ def test_the_dataset_task_reads_a_format_and_its_verifier_takes_the_reference(on
         ("preferences", {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}, "trl"),
         ("preferences", {"chosen": "b", "rejected": "c"}, None),
         ("preferences", {"prompt": "a", "completion": "b", "label": 1}, None),
+        ("unpaired", {"prompt": "a", "completion": "b", "label": "False"}, "kto"),
+        ("unpaired", {"prompt": "a", "completion": "b", "label": "good"}, None),
         ("preferences", {"instruction": "a", "output": ["b", "c"]}, "alpaca"),
         ("preferences", {"instruction": "a", "output": ["b", "c", "d"]}, None),
     ],
@@ -332,7 +335,7 @@ def test_a_prompt_that_ends_in_the_reply_is_refused_unless_a_format_says_where_i
     assert len(get_task("dataset", path=path, verifier="math").problems("train")[0].prompt) == 3
 
 
-@pytest.mark.parametrize("use", ["problems", "demonstrations", "preferences"])
+@pytest.mark.parametrize("use", ["problems", "demonstrations", "preferences", "unpaired"])
 def test_the_page_shows_the_table_of_the_code(use: Use) -> None:
     page = (Path(__file__).parents[4] / "docs" / "data.md").read_text(encoding="utf-8")
     assert f"### {use.capitalize()}\n\n{table(use)}\n" in page

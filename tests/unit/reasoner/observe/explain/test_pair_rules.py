@@ -23,15 +23,21 @@ def history_of(
     accuracy: tuple[float, float, float] | None = (0.8, 0.7, 0.9),
     rewards: tuple[float, float] = (0.2, -1.0),
     probes: Mapping[str, Interval] | None = None,
+    start: float = 0.0,
+    dpo: Mapping[str, object] | None = None,
 ) -> History:
     """Make a falling training loss, held-out losses at even distances, and final rewards of chosen and rejected."""
-    config = resolve({"method": method, "preferences": {"train": ["x"]}, "sft": {"data": ["x"]}}).stages[0]
+    made = {"method": method, "preferences": {"train": ["x"]}, "sft": {"data": ["x"]}, "dpo": dict(dpo or {})}
+    config = resolve(made).stages[0]
     metrics: list[dict[str, float | None]] = []
     for step in range(1, STEPS + 1):
         share = (step - 1) / (STEPS - 1)
         row: dict[str, float | None] = {"step": step, "optim/loss": 0.7 - 0.4 * share}
         if method == "dpo":
-            row |= {"dpo/reward_chosen": rewards[0] * share, "dpo/reward_rejected": rewards[1] * share}
+            moved = {"chosen": start + rewards[0] * share, "rejected": start + rewards[1] * share}
+            row |= {f"dpo/reward_{side}": value for side, value in moved.items()}
+        if method == "kto":
+            row |= {"kto/reward_desirable": start + share, "kto/reward_undesirable": start - share}
         if step % (STEPS // len(held_out)) == 0:
             row["eval/loss"] = held_out[step * len(held_out) // STEPS - 1]
         metrics.append(row)
@@ -50,7 +56,7 @@ def codes(history: History) -> list[str]:
     return [finding.code for finding in pair_rules(history)]
 
 
-@pytest.mark.parametrize("method", ["sft", "reward_model", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "reward_model", "dpo", "kto"])
 def test_a_held_out_loss_that_turns_is_named(method: str) -> None:
     risen = history_of(method, held_out=(0.6, 0.5, 0.55, 0.7))
     assert codes(risen) == ["overfitted"]
@@ -61,7 +67,7 @@ def test_a_held_out_loss_that_turns_is_named(method: str) -> None:
     assert codes(history_of(method, held_out=(0.6, 0.5, 0.504, 0.505))) == []
 
 
-@pytest.mark.parametrize("method", ["reward_model", "dpo"])
+@pytest.mark.parametrize("method", ["reward_model", "dpo", "kto"])
 def test_an_accuracy_of_a_coin_is_named_and_one_below_it_is_a_fault(method: str) -> None:
     assert codes(history_of(method, accuracy=(0.55, 0.45, 0.65))) == ["no-better-than-a-coin"]
     [finding] = pair_rules(history_of(method, accuracy=(0.3, 0.2, 0.4)))
@@ -79,6 +85,23 @@ def test_dpo_that_loses_the_chosen_completion_is_named() -> None:
     assert codes(history_of("dpo", rewards=(-3.0, -30.0))) == []  # the margin is nine times what was lost
     assert codes(history_of("dpo", rewards=(-0.5, -0.8))) == []  # a few nats
     assert codes(history_of("sft")) == []
+
+
+def test_only_a_loss_without_a_reference_may_begin_away_from_zero() -> None:
+    for method, dpo in (("dpo", {}), ("dpo", {"loss": "sigmoid_norm"}), ("kto", {})):
+        [finding] = pair_rules(history_of(method, start=2.0, dpo=dpo))
+        assert finding.code == "reference-is-another-model"
+    assert "kto/reward_desirable" in finding.evidence[0]
+    for loss in ("simpo", "orpo", "cpo"):
+        assert codes(history_of("dpo", start=-4.0, dpo={"loss": loss})) == []
+
+
+def test_a_chosen_completion_lost_without_a_reference_is_measured_from_the_first_steps() -> None:
+    [finding] = pair_rules(history_of("dpo", start=-4.0, rewards=(-3.0, -4.0), dpo={"loss": "simpo"}))
+    assert finding.code == "chosen-likelihood-lost"
+    assert "nats a token against the first quarter" in finding.evidence[0]
+    assert codes(history_of("dpo", start=-4.0, rewards=(-0.5, -0.7), dpo={"loss": "simpo"})) == []  # a quarter nat
+    assert codes(history_of("dpo", start=-4.0, rewards=(-300.0, -400.0), dpo={"loss": "cpo"})) == []
 
 
 def flattered(**probes: Interval) -> list[Finding]:
