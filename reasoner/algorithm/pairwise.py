@@ -123,7 +123,7 @@ def hinge(scores: PairScores, *, beta: float) -> Tensor:
 
 
 def sigmoid_norm(scores: PairScores, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
-    """Compute the DPO loss on log-ratios per token: arXiv:2411.15124 (Tulu 3), section 5.1, "length-normalized DPO"."""
+    """Compute the DPO loss on log-ratios per token: "length-normalized DPO" of Tulu 3, arXiv:2411.15124."""
     return sigmoid(scores.per_token(), beta=beta, label_smoothing=label_smoothing)
 
 
@@ -131,7 +131,8 @@ def simpo(scores: PairScores, *, beta: float, gamma: float = 1.0) -> Tensor:
     """Compute the SimPO loss of each pair: arXiv:2405.14734, equation 6. No reference.
 
     -t log s(beta d - gamma) - (1 - t) log s(-beta d - gamma), where d is the difference of log-probabilities per token.
-    The better completion must be ahead by gamma; our default is half of the default beta, as the paper advises.
+    The better completion must be ahead by gamma; the default is half of the default beta, where
+    the authors start (princeton-nlp/SimPO, README).
 
     Raises:
         ValueError: gamma is negative.
@@ -155,7 +156,7 @@ def orpo(scores: PairScores, *, beta: float) -> Tensor:
 
 
 def cpo(scores: PairScores, *, beta: float) -> Tensor:
-    """Compute the CPO loss of each pair: arXiv:2401.08417, section 3: DPO's without a reference, and the chosen's NLL.
+    """Compute the CPO loss of each pair: arXiv:2401.08417, equation 3: DPO's without a reference, and the chosen's NLL.
 
     The NLL is that per token, as in the authors' code and in TRL, so that long completions do not outweigh the pairs.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 def kl_baseline(mismatched_B: Tensor) -> float:
     """Estimate KL(policy || reference) from log-ratios of completions of other prompts: max(0, their mean).
 
-    arXiv:2402.01306, section 4.2: z_0, by which KTO measures rewards. It has no gradient.
+    arXiv:2402.01306: z_0, by which KTO measures rewards. It has no gradient.
 
     Example:
         >>> kl_baseline(torch.tensor([1.0, -0.5])), kl_baseline(torch.tensor([-2.0]))
@@ -30,7 +30,7 @@ def kto(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> Tensor:
-    """Compute the KTO loss of each row: arXiv:2402.01306, equation 8.
+    """Compute the KTO loss of each row: arXiv:2402.01306, equation 7.
 
     w (1 - s(beta (r - kl))) if the row is desirable, w (1 - s(beta (kl - r))) if not, where r is its log-ratio, s the
     sigmoid and w the weight of its kind.

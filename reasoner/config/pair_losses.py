@@ -22,11 +22,11 @@ class PairTraits(NamedTuple):
 
 PAIR_TRAITS: Mapping[str, PairTraits] = {
     "sigmoid": PairTraits(),
-    "sigmoid_norm": PairTraits(5.0, per_token=True),  # arXiv:2411.15124, table 20
+    "sigmoid_norm": PairTraits(5.0, per_token=True),  # open-instruct, Tulu 3 8B: dpo_loss_type dpo_norm, dpo_beta 5
     "ipo": PairTraits(),
     "robust": PairTraits(),
     "hinge": PairTraits(),
-    "simpo": PairTraits(2.0, reference=False, per_token=True),  # arXiv:2405.14734, section 3: 2.0 to 2.5
+    "simpo": PairTraits(2.0, reference=False, per_token=True),  # princeton-nlp/SimPO, README: 2.0 or 2.5
     "orpo": PairTraits(reference=False, per_token=True),
     "cpo": PairTraits(reference=False),
 }

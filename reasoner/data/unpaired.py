@@ -29,7 +29,7 @@ LABELS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": Fals
 """Written label -> True if the completion is desirable."""
 MOST_APART = (0.8, 5 / 3)
 """Range of (desirable rows * weight) / (undesirable rows * weight) in which nothing is said: a quarter more on both
-sides than the paper's [1, 4/3] (arXiv:2402.01306, section 4.2; the quarter is our choice)."""
+sides than the paper's [1, 4/3] (arXiv:2402.01306, equation 8; the quarter is our choice)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
