@@ -61,9 +61,11 @@ def _otherwise(history: History) -> Iterator[Finding]:
     last = max(row.step for row in history.eval_rows)
     if config.eval.temperature != config.rollout.temperature or config.eval.top_p != 1 or last < history.steps[-1]:
         return
-    tested, trained = (
-        _surprisal(rows) for rows in ([row for row in history.eval_rows if row.step == last], _late(history))
-    )
+    sides = [row for row in history.eval_rows if row.step == last], _late(history)
+    tested, trained = map(_surprisal, sides)
+    right = [_surprisal([row for row in rows if row.right]) for rows in sides]
+    if min(right) >= 0 and max(right) < 2 * min(right):
+        return  # as sure of what it solves: the problems differ, not the sampling
     if min(tested, trained) < 0 or max(tested, trained) < 0.05:
         return
     if 0.3 * max(tested, trained) < min(tested, trained):

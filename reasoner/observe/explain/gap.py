@@ -57,11 +57,47 @@ def gap_rules(history: History) -> Iterator[Finding]:
             yield _name_gap(history, measured, whole, allowed)
         elif not ahead:
             yield from _sharper(history, measured)
+        if ahead:
+            yield from _rarely_synced(history)
     else:
         yield from _same_evaluation(history)
         series = history.series("gap/logprob_abs")
         if not ahead and len(series) and series.max() > tolerance(history):
             yield _different(history, float(series.max()), float(np.median(history.series("gap/ratio"))), 0.0)
+
+
+def _rarely_synced(history: History) -> Iterator[Finding]:
+    """A gap that grows over several steps and falls at once, again and again: weights that arrive at every k-th sync.
+
+    With batches sampled ahead a gap is expected, but it is that of the lag, which does not change from step to step.
+    """
+    gap, steps = history.series("gap/logprob_abs"), history.steps_of("gap/logprob_abs")
+    lag = history.series("lag/max")
+    falls = [
+        place
+        for place in range(2, len(gap))
+        if gap[place] < gap[place - 1] / 3 and gap[place - 1] > 3 * tolerance(history)
+    ]
+    apart = np.diff(falls)
+    if len(falls) < 2 or apart.max() - apart.min() > 1 or apart.min() <= 2 * (1 + (lag.max() if len(lag) else 0)):
+        return
+    every = int(np.median(apart))
+    parts = [gap[max(0, place - every) : place] for place in falls]
+    if not all(part[-2:].mean() > 2 * part[:2].mean() for part in parts):
+        return
+    yield Finding(
+        code="weights-rarely-synced",
+        level=Level.FAULT,
+        cost=0.7,
+        title=f"The engine gets new weights only at every {every}th step: until then the gap grows",
+        evidence=(
+            f"gap/logprob_abs falls from {gap[falls[0] - 1]:.2g} to {gap[falls[0]]:.2g} at step {steps[falls[0]]}, from"
+            f" {gap[falls[1] - 1]:.2g} to {gap[falls[1]]:.2g} at step {steps[falls[1]]}; the recorded lag is"
+            f" {lag.max() if len(lag) else 0:g} at most",
+        ),
+        change="look at the engine's load_weights: it is called after every update, and must load each time.",
+        explains=frozenset({"stale", "engine-trainer-gap", "no-progress"}),
+    )
 
 
 def _measured(history: History) -> dict[int, Gap]:

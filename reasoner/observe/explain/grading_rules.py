@@ -234,24 +234,55 @@ def _value(text: str) -> Fraction | str:
 def _equal_rejected(history: History) -> Iterator[Finding]:
     """Yield a finding on rejected answers that equal the reference, as text or as a number."""
     rows = [row for row in history.graded if isinstance(row.reference, str) and row.reference.strip()]
-    equal = [row for row in rows if _value(_said(row)) == _value(str(row.reference))]
+    says = [_value(_said(row)) == _value(str(row.reference)) for row in rows]
+    equal = [row for row, same in zip(rows, says, strict=True) if same]
+    equal += _ends_as_right_ones([row for row, same in zip(rows, says, strict=True) if row.answer is None and not same])
     rejected = [row for row in equal if not row.right and row.outcome in ("incorrect", "no_answer")]
     share = len(rejected) / len(equal) if equal else 0.0
     if len(rejected) < 3 or wilson_interval(len(rejected), len(equal)).low < 0.005:
         return
+    first = min(row.step for row in rejected)
+    before = sum(row.step < first for row in equal)
     yield Finding(
         code="right-answer-rejected",
         level=Level.FAULT,
         cost=min(1.0, 0.2 + share),
         title=f"The verifier rejects {percent(share)} of the answers that equal their reference",
         evidence=(
-            f"{len(rejected)} of {len(equal)}, such as {_said(rejected[0])[:40]!r} against"
+            f"{len(rejected)} of {len(equal)}, such as {_said(rejected[0])[-40:]!r} against"
             f" {str(rejected[0].reference)[:40]!r}: {rejected[0].reason[:120]}",
+            *([f"none of {before} before step {first}: what changed then?"] if before >= 20 * share else []),
         ),
         change="fix the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
         rollouts=places(rejected),
-        explains=frozenset({"all-wrong", "task-all-wrong", "no-progress"}),
+        explains=frozenset(
+            {"all-wrong", "task-all-wrong", "no-progress", "rewards-collapsed", "reward-falls", "evaluation-falls"}
+        ),
     )
+
+
+def _ends_as_right_ones(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that end with their reference in a form in which this verifier accepts answers.
+
+    For verifiers that do not say which answer they read: nearly all completions that are right end with their
+    reference, and what stands before it (the four characters before the last word) is the same.
+    """
+    framed = [(row, _frame(row)) for row in rows]
+    right = [frame for row, frame in framed if row.right]
+    named = Counter(frame for frame in right if frame is not None)
+    if len(right) < 20 or named.total() < 0.9 * len(right):
+        return []
+    forms = {frame for frame, count in named.items() if count >= 0.1 * len(right)}
+    return [row for row, frame in framed if frame in forms]
+
+
+def _frame(row: Row) -> str | None:
+    """Return the four characters before the last word if that is the reference; None if it is not."""
+    text = row.answer_text.rstrip()
+    reference = str(row.reference).strip()
+    before, word = text[: len(text) - len(reference)], text[len(text) - len(reference) :]
+    whole = not before or not before[-1].isalnum()
+    return before[-4:] if word == reference and whole else None
 
 
 def _said(row: Row) -> str:

@@ -297,6 +297,11 @@ def _stands_in(row: Row, other: Row | None) -> bool:
     return other is not None and _squeezed(row.answer) in _squeezed(other.completion)
 
 
+DOUBT = 1.28
+"""Standard errors by which a policy is less sure of its mistakes than of right answers, one chance in ten if it is not;
+and the difference is 0.16 standard deviations at least, whatever the number of groups (our choice)."""
+
+
 def _doubted(history: History) -> Iterator[Finding]:
     """Groups that agree on an answer which is not the reference, in a run whose other groups agree with theirs.
 
@@ -326,7 +331,10 @@ def _doubted(history: History) -> Iterator[Finding]:
     if wilson_interval(len(rows), len(rows) + len(confirmed)).low < 0.05:
         return
     share = len(rows) / (len(rows) + len(confirmed))
-    as_sure = _fails_only_here(history, tested) if len(tested) >= 32 else _surer(confirmed, rows) < 1
+    less_sure = _surer(confirmed, rows) if len(confirmed) > 1 else 0.0
+    as_sure = _fails_only_here(history, tested) if len(tested) >= 32 else less_sure < 1
+    if not as_sure and less_sure > DOUBT and less_sure > 0.16 * np.sqrt(len(rows)):
+        return  # a mistake of its own: of these it is less sure than of the answers that are right
     yield Finding(
         code="references-doubtful",
         level=Level.WARNING if as_sure else Level.NOTE,
@@ -340,8 +348,8 @@ def _doubted(history: History) -> Iterator[Finding]:
         ),
         change="check these references by hand; drop the problems whose reference is wrong."
         if as_sure
-        else "check some of these references by hand. The policy solves held-out problems no better, or it is less sure"
-        " of these answers than of the right ones: more likely it is wrong in the same way each time.",
+        else "check some of these references by hand. If they are right, the policy makes the same mistake each time:"
+        " it solves held-out problems no better.",
         rollouts=places(rows),
         explains=frozenset({"all-wrong", "no-progress", "evaluation-below-training"}) if as_sure else frozenset(),
     )

@@ -33,6 +33,7 @@ def policy_rules(history: History) -> Iterator[Finding]:
     yield from _group_sums(history)
     yield from _descends(history)
     yield from _step_size(history)
+    yield from _back_at_the_start(history)
     yield from _collapse(history)
     yield from _right_answers_fall(history)
     yield from _standing_still(history)
@@ -217,13 +218,14 @@ def _step_size(history: History) -> Iterator[Finding]:
     moved = history.series("policy/step_kl")
     if not len(moved):
         return
-    middle, largest = float(np.median(moved)), float(moved.max())
+    lr = history.series("optim/lr")
+    full = moved[lr >= lr.max() / 2] if len(lr) == len(moved) else moved  # a schedule makes the last steps small
+    middle, largest = float(np.median(full if len(full) >= FEW_UPDATES else moved)), float(moved.max())
     if middle <= LARGE_STEP_KL and (largest <= REPLACED_STEP_KL or (moved > LARGE_STEP_KL).sum() < FEW_UPDATES):
         return
     falls = _fall(history)
     replaced = middle > REPLACED_STEP_KL and len(moved) >= FEW_UPDATES
     where = history.steps_of("policy/step_kl")[int(moved.argmax())]
-    lr = history.series("optim/lr")
     gap = history.series("gap/logprob_abs")
     own = {"engine-trainer-gap"} if len(gap) and gap[0] > 0.01 else set[str]()  # it was there before any update
     yield Finding(
@@ -244,6 +246,47 @@ def _step_size(history: History) -> Iterator[Finding]:
         f" before step {where}{_checkpoint_before(history, where)}.",
         explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}) - own,
     )
+
+
+def _back_at_the_start(history: History) -> Iterator[Finding]:
+    """A policy that from one step to the next is as it was when the run began, though no update moved it that far."""
+    reward, entropy, moved = (
+        dict(zip(history.steps_of(name), history.series(name).tolist(), strict=True))
+        for name in ("reward/mean", "policy/entropy", "policy/step_kl")
+    )
+    steps = [step for step in history.steps if step in reward and step in entropy]
+    for place in range(BACK + 2, len(steps) - BACK + 1):
+        begin, before, after = (
+            [*part] for part in (steps[:2], steps[place - BACK : place], steps[place : place + BACK])
+        )
+        first, high, low = (float(np.mean([reward[step] for step in part])) for part in (begin, before, after))
+        rows = [row for step in (*before, *after) for row in history.by_step[step]]
+        error = float(np.std([row.reward or 0.0 for row in rows])) * np.sqrt(2 / max(1, len(rows) // 2))
+        if abs(high - low) < max(5 * error, 2 * abs(low - first)) or abs(high - low) < 0.1:
+            continue
+        sure, at_first, unsure = (float(np.mean([entropy[step] for step in part])) for part in (before, begin, after))
+        largest = max(moved.get(step, 0.0) for step in (*before, *after))
+        if abs(unsure - at_first) > abs(unsure - sure) / 2 or largest > LARGE_STEP_KL / 2:
+            continue
+        yield Finding(
+            code="back-at-the-start",
+            level=Level.FAULT,
+            cost=0.95,
+            title=f"At step {after[0]} the policy is what it was when the run began: what it had learned is lost",
+            evidence=(
+                f"reward/mean {high:.3f} in the {BACK} steps before, {low:.3f} from then on, {first:.3f} at first;"
+                f" entropy {sure:.3g}, {unsure:.3g} and {at_first:.3g}; the updates around it moved the policy by"
+                f" at most {largest:.2g} nats a token",
+            ),
+            change=f"look at what was loaded before step {after[0]}: a checkpoint that --resume did not restore, or the"
+            " first model's weights in the engine or the trainer. Continue from a checkpoint before it.",
+            explains=frozenset({*DOWNHILL, "evaluation-below-training"}),
+        )
+        return
+
+
+BACK = 3
+"""Steps on both sides of a step that are compared (our choice)."""
 
 
 def _checkpoint_before(history: History, step: int) -> str:

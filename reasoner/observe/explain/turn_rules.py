@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ def turn_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module; nothing for a run without an environment."""
     if len(history.series("turns/mean")) < FEW_STEPS:
         return
+    yield from _trained(history)
     yield from _faults(history)
     yield from _errors(history)
     yield from _wrong(history)
@@ -40,6 +42,51 @@ def turn_rules(history: History) -> Iterator[Finding]:
     yield from _limits(history)
     yield from _cut(history)
     yield from _slow(history)
+
+
+def _trained(history: History) -> Iterator[Finding]:
+    """Replies of an environment among the trained tokens."""
+    replied = [row for row in history.rows if any(_shown_reply(turn) for turn in row.turns or ())]
+    wrong = [row for row in replied if row.mask is None or any(row.mask[_span(turn)].any() for turn in _replies(row))]
+    if not wrong:
+        return
+    tokens = sum(_span(turn).stop - _span(turn).start for row in wrong for turn in _replies(row))
+    yield Finding(
+        code="replies-trained",
+        level=Level.FAULT,
+        cost=1.0,
+        title=f"{percent(len(wrong) / len(replied))} of the episodes are trained on what the environment replied",
+        evidence=(
+            f"{tokens} tokens of replies are not masked out in rollouts.jsonl (loss_mask), such as"
+            f" {str(_replies(wrong[0])[0].get('text', ''))[:40]!r}",
+        ),
+        change="mask the tokens of replies: a policy learns from its own tokens alone. Look for what builds loss_mask.",
+        rollouts=places(wrong),
+        explains=frozenset(
+            {
+                *(
+                    "top-p-unaccounted",
+                    "engine-trainer-gap",
+                    "sampling-sharper",
+                    "sampling-flatter",
+                    "weights-not-synced",
+                ),
+                *("references-doubtful", "all-wrong", "no-progress", "reward-falls", "tool-replies-wrong"),
+            }
+        ),
+    )
+
+
+def _shown_reply(turn: Mapping[str, Any]) -> bool:
+    return turn.get("origin") == "environment" and turn["end"] > turn["start"]
+
+
+def _replies(row: Row) -> list[Mapping[str, Any]]:
+    return [turn for turn in row.turns or () if _shown_reply(turn)]
+
+
+def _span(turn: Mapping[str, Any]) -> slice:
+    return slice(int(turn["start"]), int(turn["end"]))
 
 
 def _faults(history: History) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ def played(
     quotes: Callable[[dict], str] | None = None,
     unread: str = "",
     unshown: float = 0.0,
+    trained: float = 0.0,
     seed: int = 0,
 ) -> Made:
     """A run in which a share of the rollouts calls a tool once."""
@@ -47,6 +48,8 @@ def played(
         last = {"origin": "policy", "start": 6, "end": 12, "text": row["completion"]}
         if rng.random() < calls(step):
             row["turns"] = [turn, reply, last]
+            if rng.random() >= trained:
+                row["loss_mask"] = [not 3 <= place < 6 for place in range(12)]
             if quotes is not None:
                 reply["text"] = last["text"] = quotes(row)
                 row["completion"] = f"<6*7>{quotes(row)}\n{quotes(row)}"
@@ -64,6 +67,7 @@ def played(
             row["verdict"] |= {"outcome": "incorrect", "reward": 0.0, "answer": None}
         if rng.random() < limit:
             row["finish_reason"], row["turns"] = "turns", [turn, reply, last]
+            row["loss_mask"] = [not 3 <= place < 6 for place in range(12)]
         if rng.random() < faults(step):
             row["turns"] = [turn]
             row["reward"] = None
@@ -109,6 +113,8 @@ def played(
         ({"calls": lambda step: 0.0, "unread": "<calc>6*7"}, "calls-not-read", Level.FAULT),
         ({"unread": "<tool_call>{}"}, "calls-not-read", Level.WARNING),
         ({"unshown": 0.5}, "replies-not-shown", Level.WARNING),
+        ({"trained": 1.0}, "replies-trained", Level.FAULT),
+        ({"trained": 0.1}, "replies-trained", Level.FAULT),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
