@@ -47,7 +47,7 @@ def _value_diverges(history: History) -> Iterator[Finding]:
     if grown is None or not len(explained) or len(zero) != len(error):
         return
     last = float(explained[-max(2, len(explained) // 4) :].mean())
-    times = float((error / zero.clip(1e-12)).max())
+    times = float((error / zero.clip(1e-12))[1:].max())  # the first is that of a value model that has learned nothing
     if last < -0.5 and grown.z > CERTAIN and grown.last > 2 * grown.first:
         evidence = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
     elif last < DEAD and times > BLOWN_UP:

@@ -63,7 +63,10 @@ def test_a_planted_failure_is_named_alone(code: str) -> None:
 def test_a_value_model_that_blew_up_at_once_and_is_dead_since_is_named() -> None:
     history = history_of({"value/explained_variance": (0.0, 0.0), "value/error_squared": (1.0, 0.0)})
     assert list(ppo_rules(history)) == []  # it explains nothing: too little to go by
-    history.metrics[0] = {**history.metrics[0], "value/error_squared": 60.0}
+    first, second = history.metrics[:2]
+    history.metrics[0] = {**first, "value/error_squared": 60.0}
+    assert list(ppo_rules(history)) == []  # a value model that has learned nothing yet
+    history.metrics[1] = {**second, "value/error_squared": 60.0}
     (found,) = ppo_rules(history)
     assert found.code == "value-diverging"
     assert "reached 60, 50 times that of a value of 0" in found.evidence[0]
