@@ -69,7 +69,7 @@ def test_a_value_model_that_blew_up_at_once_and_is_dead_since_is_named() -> None
     history.metrics[1] = {**second, "value/error_squared": 60.0}
     (found,) = ppo_rules(history)
     assert found.code == "value-diverging"
-    assert "reached 60, 50 times that of a value of 0" in found.evidence[0]
+    assert "reached 60, 49 times that of a value of 0" in found.evidence[0]
 
 
 def test_a_healthy_run_has_none_of_them() -> None:
