@@ -201,6 +201,8 @@ class OpinionRecord(BaseModel):
     ungraded: int
     change: tuple[float, float | None, float | None] | None
     """(mean, low, high) of the change of the margin, in standard deviations of the plain scores; None: unknown."""
+    margin: float | None = None
+    """Mean of better minus worse without the opinion, in the same unit."""
     overtakes: float | None
     overtakes_plain: float | None
 
@@ -211,6 +213,17 @@ class ProbeRecord(BaseModel):
     pairs: int
     shifts: list[ShiftRecord]
     opinion: OpinionRecord | None = None
+
+
+class LengthRecord(BaseModel):
+    """Influence of length on a reward model's preferences (reasoner/evaluation/reward_report.py); None: undefined."""
+
+    labels_prefer_longer: float | None = None
+    accuracy_when_shorter_is_better: float | None = None
+    accuracy_when_longer_is_better: float | None = None
+    accuracy_at_equal_length: tuple[float, float, float] | None = None
+    """(value, low, high)."""
+    correlation: float = 0.0
 
 
 class EvalRecord(BaseModel):
@@ -228,6 +241,9 @@ class EvalRecord(BaseModel):
     perplexity: float | None = None
     calibration_error: float | None = None
     disagreement: float | None = None
+    truncated: float | None = None
+    """Share of the completions that reached the token limit."""
+    length: LengthRecord | None = None
     probes: ProbeRecord | None = None
 
     def count_behind(self, name: str) -> int | None:

@@ -66,9 +66,17 @@ def _outcome(history: History) -> Iterator[Finding]:
     risen = progress(history)
     reward = history.series("reward/mean")
     judged = any(row.mark is not None for row in history.rows)
-    level = history.series("reward/pass_rate") if judged else reward  # pass rates are in 0 .. 1
+    level = history.series("reward/pass_rate") if judged else reward
+    # full marks are 1, unless nothing decides correctness and the reward leaves 0 .. 1
+    bounded = judged or all(0 <= row.reward <= 1 for row in history.graded if row.reward is not None)
     evidence = [*_evaluations(history.evals)]
-    if risen is not None and len(reward) >= 12 and abs(risen) < 2 and history.complete and 0.02 < level.mean() < 0.9:
+    if (
+        risen is not None
+        and len(reward) >= 12
+        and abs(risen) < 2
+        and history.complete
+        and (not bounded or 0.02 < level.mean() < 0.9)
+    ):
         yield Finding(
             code="no-progress",
             level=Level.NOTE,
@@ -81,7 +89,7 @@ def _outcome(history: History) -> Iterator[Finding]:
         )
     elif risen is not None and risen >= 2:
         yield Finding(
-            code="solved" if len(level) and level[-1] > 0.9 else "rises",
+            code="solved" if bounded and len(level) and level[-1] > 0.9 else "rises",
             level=Level.NOTE,
             cost=0.0,
             title=f"The reward rises from {reward[: max(1, len(reward) // 4)].mean():.3f} to"

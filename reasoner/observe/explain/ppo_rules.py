@@ -20,6 +20,13 @@ BLOWN_UP = 10.0
 """Squared error of the values relative to that of values of 0, which is the mean square of the returns."""
 DEAD = 0.1
 """Explained variance below which a value model has almost no effect (all of these are our choice)."""
+CLIP_STEPS = 5
+"""Distance of the mean value from the mean return in units of value.clip_range: so many steps at least. Values that
+follow their returns are within one."""
+CLIPPED = 0.1
+"""Share of the tokens whose value the clip holds; where values follow their returns it is seldom above."""
+DISCOUNTED = 0.7
+"""Share of the reward that gamma leaves to the average token of a completion (all our choice)."""
 FAR_NATS = 10.0
 """Nats per completion: the sampled text is then e^10 times likelier under the policy than under its reference."""
 FAR_NATS_TOKEN = 0.5
@@ -33,6 +40,8 @@ def ppo_rules(history: History) -> Iterator[Finding]:
         return
     yield from _value_diverges(history)
     yield from _value_idle(history)
+    yield from _value_clipped(history)
+    yield from _discounted(history)
     yield from _returns_lost(history)
     yield from _kl_control(history)
     yield from _collapse(history)
@@ -89,6 +98,68 @@ def _value_idle(history: History) -> Iterator[Finding]:
         change=f"raise value.lr (now {history.config.value.lr if history.config.value.lr is not None else 'optim.lr'}),"
         " and check that the value's parameters are trained.",
         explains=frozenset({"no-progress", "advantages-not-centred"}),
+    )
+
+
+def _value_clipped(history: History) -> Iterator[Finding]:
+    """Yield a finding if values never came near their returns and the clip of the value loss keeps them from there.
+
+    Values that were near once, and are not later, lag behind returns that changed: another rule names the change.
+    """
+    before, returns, clipped = (history.series(f"value/{name}") for name in ("before", "returns", "clip_fraction"))
+    most = history.config.value.clip_range
+    if most is None or len(before) < 10 or not len(before) == len(returns) == len(clipped):
+        return
+    late = -(len(before) // 4)
+    value, due, share = (float(curve[late:].mean()) for curve in (before, returns, clipped))
+    steps, nearest = abs(due - value) / most, float((np.sign(due - value) * (returns - before)).min())
+    if steps < CLIP_STEPS or share < CLIPPED or nearest < most:
+        return
+    width = history.series("reward/std")[late:]
+    yield Finding(
+        code="value-clip-too-small",
+        level=Level.WARNING,
+        cost=0.6,
+        title=f"The value clip keeps the values from their returns: {value:.3g} and {due:.3g} on average in the last"
+        " quarter",
+        evidence=(
+            f"one step moves a value by about value.clip_range={most:g}, so that they are {steps:.0f} steps behind;"
+            f" {percent(share)} of the tokens are clipped",
+        ),
+        change="scale the reward to a spread of about 1"
+        + (f" (it is {width.mean():.2g})" if len(width) else "")
+        + ", raise value.clip_range to that spread, or set it to null.",
+        explains=frozenset({"no-progress", "value-idle"}),
+    )
+
+
+def _discounted(history: History) -> Iterator[Finding]:
+    """Yield a finding if gamma takes much of a reward at the end from the average token of a completion."""
+    algorithm, lengths = history.config.algorithm, history.series("completion/length_mean")
+    gamma = float(str(algorithm.advantage_options.get("gamma", 1.0)))
+    if algorithm.advantage != "gae" or gamma >= 1 or not len(lengths):
+        return
+    length = max(1, round(float(lengths.mean())))
+    left = float(np.mean(gamma ** np.arange(length)))
+    if left > DISCOUNTED:
+        return
+    returns, rewards = history.series("value/returns"), history.series("reward/mean")
+    yield Finding(
+        code="reward-discounted",
+        level=Level.WARNING,
+        cost=0.5,
+        title=f"gamma={gamma:g} discounts the reward over tokens: the average token of a completion gets"
+        f" {percent(left)} of it",
+        evidence=(
+            f"the first of {length} tokens gets {percent(gamma ** (length - 1))}, and a longer completion less",
+            *(
+                [f"value/returns is {returns.mean():.2g} on average, reward/mean {rewards.mean():.2g}"]
+                if len(returns) and len(rewards)
+                else []
+            ),
+        ),
+        change="set algorithm.advantage_options.gamma=1: a completion is rewarded once, at its end.",
+        explains=frozenset({"no-progress", "returns-below-reward"}),
     )
 
 

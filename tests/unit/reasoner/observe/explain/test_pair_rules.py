@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -23,6 +24,7 @@ def history_of(
     accuracy: tuple[float, float, float] | None = (0.8, 0.7, 0.9),
     rewards: tuple[float, float] = (0.2, -1.0),
     probes: Mapping[str, Interval] | None = None,
+    length: Mapping[str, object] | None = None,
     start: float = 0.0,
     dpo: Mapping[str, object] | None = None,
 ) -> History:
@@ -46,9 +48,11 @@ def history_of(
     if probes is not None:
         shares = {"rows": 128, "ungraded": 0, "raised": 0.5, "overtakes": 0.2, "overtakes_plain": 0.1, "pairs": 64}
         shifts = [{"probe": name, "shift": shift, **shares} for name, shift in probes.items() if name != "opinion"]
-        opinion = {"change": probes["opinion"], **shares} if "opinion" in probes else None
+        opinion = {"change": probes["opinion"], "margin": 1.2, **shares} if "opinion" in probes else None
         found = {"pairs": 64, "shifts": shifts, "opinion": opinion}
-        evals[-1] = EvalRecord.model_validate({"step": 24, "metrics": figures, "probes": found})
+        evals[-1] = EvalRecord.model_validate(
+            {"step": 24, "metrics": figures, "pairs": 300, "probes": found, "length": length}
+        )
     return History(config=config, metrics=metrics, evals=evals)
 
 
@@ -148,3 +152,157 @@ def test_a_healthy_reward_model_is_not_accused(shift: Interval) -> None:
     assert flattered(flattery=shift, opinion=None) == []
     assert codes(history_of("reward_model")) == []
     assert codes(history_of("dpo")) == []
+
+
+def repeated(*, passes: float, loss: float, held_out: tuple[float, ...]) -> list[Finding]:
+    """Findings on a stage that passes over its rows, with the last training loss and the held-out losses."""
+    history = history_of("sft", held_out=held_out)
+    for number, row in enumerate(history.metrics):
+        seen = (number + 1) / STEPS
+        history.metrics[number] = {**row, "data/epoch": passes * seen, "optim/loss": max(loss, 2.0 - 4 * seen)}
+    return [*pair_rules(history)]
+
+
+def test_rows_that_are_memorized_are_named_however_few_the_evaluations() -> None:
+    for held_out in [(0.62, 0.63), (0.63,), (0.62, 0.62, 0.625)]:
+        [finding] = repeated(passes=160, loss=0.005, held_out=held_out)
+        assert (finding.code, finding.level) == ("overfitted", Level.WARNING)
+        assert "0.005" in finding.title
+        assert "160 passes" in finding.title
+    [finding] = repeated(passes=160, loss=0.005, held_out=(0.6, 0.7))
+    assert "held-out loss rises" in finding.title
+    assert repeated(passes=160, loss=0.005, held_out=(0.62, 0.5)) == []  # it still falls
+    assert repeated(passes=3, loss=0.005, held_out=(0.62, 0.63)) == []  # other rows have a lower loss; none is repeated
+    assert repeated(passes=160, loss=0.4, held_out=(0.62, 0.63)) == []
+    assert repeated(passes=160, loss=0.001, held_out=(0.01, 0.01)) == []  # both are learned
+
+
+def ending(*, truncated: float, tokens: float = 26.0, loss: float = 0.1, first: float = 0.8) -> list[Finding]:
+    """Findings on a stage of 32 demonstrations a step, whose evaluation ends at 40 tokens."""
+    history = history_of("sft")
+    rollout = history.config.rollout.model_copy(update={"max_tokens": 40})
+    history.config = history.config.model_copy(update={"rollout": rollout})
+    for number, row in enumerate(history.metrics):
+        history.metrics[number] = {**row, "optim/loss": max(loss, 5 - number), "optim/tokens": 32 * tokens}
+    shares = {0: first, STEPS: truncated}
+    history.evals = [
+        EvalRecord.model_validate(
+            {"step": step, "problems": 100, "truncated": share, "metrics": {"avg@1": (0, 0, 0.04)}}
+        )
+        for step, share in shares.items()
+    ]
+    return [*pair_rules(history)]
+
+
+def test_a_policy_that_learned_its_demonstrations_and_never_ends_is_named() -> None:
+    [finding] = ending(truncated=1.0)
+    assert (finding.code, finding.level) == ("never-ends", Level.WARNING)
+    assert "100 % of the evaluation's are truncated at 40 tokens, and demonstrations have 26" in finding.title
+    assert "evaluation-falls" in finding.explains
+    assert ending(truncated=0.0) == []
+    assert ending(truncated=0.4) == []
+    assert ending(truncated=1.0, tokens=38.0) == []  # the limit cuts the demonstrations too
+    assert ending(truncated=1.0, loss=3.0) == []  # nothing is learned yet
+    assert ending(truncated=0.0, first=1.0) == []  # before the first step
+
+
+def test_chance_comes_before_the_evaluation_that_it_makes_fall() -> None:
+    history = history_of("dpo", accuracy=(0.53, 0.47, 0.59))
+    history.evals[-1].loss = 0.697
+    history.evals = [
+        EvalRecord.model_validate({"step": 0, "problems": 100, "metrics": {"avg@1": (0.21, 0.16, 0.26)}}),
+        *history.evals,
+        EvalRecord.model_validate({"step": 24, "problems": 100, "metrics": {"avg@1": (0.08, 0.01, 0.14)}}),
+    ]
+    chance, falls = (finding for finding in findings(history) if finding.level is not Level.NOTE)
+    assert (chance.code, falls.code, falls.follows) == (
+        "no-better-than-a-coin",
+        "evaluation-falls",
+        "no-better-than-a-coin",
+    )
+    assert "held-out loss 0.697" in chance.evidence[1]
+    history.evals[-1].step = 30  # the accuracy is of an earlier model
+    assert "no-better-than-a-coin" not in {finding.code for finding in findings(history)}
+
+
+def started(*margins: float, **dpo: object) -> list[str]:
+    """Codes of findings on a dpo stage whose pairs have these margins (in nats) before the first update."""
+    history = history_of("dpo")
+    if dpo:
+        section = type(history.config.dpo).model_validate({**history.config.dpo.model_dump(), **dpo})
+        history.config = history.config.model_copy(update={"dpo": section})
+    scaled = [0.1 * margin for margin in margins]
+    mean = sum(scaled) / len(scaled)
+    loss = sum(math.log1p(math.exp(-margin)) for margin in scaled) / len(scaled)
+    row = {"dpo/reward_chosen": mean / 2, "dpo/reward_rejected": -mean / 2, "dpo/margin": mean, "dpo/loss": loss}
+    history.metrics[0] = {**history.metrics[0], **row}
+    return codes(history)
+
+
+def test_a_reference_that_differs_pair_by_pair_is_named_though_the_mean_cancels() -> None:
+    wrong = ["reference-is-another-model"]
+    assert started(4.0, -4.0, 3.0, -3.0) == wrong
+    assert started(6.0, -3.0, 4.0, -2.0) == wrong
+    assert started(30.0, 30.0) == wrong  # by the mean
+    assert started(0.0, 0.0) == []
+    assert started(1.2, -1.1, 0.9, -1.3) == []  # rounding of long completions
+    assert started(4.0, -4.0, loss="ipo") == []  # of which the loss says less
+    assert started(4.0, -4.0, loss_options={"label_smoothing": 0.1}) == []
+
+
+LONGER = {
+    "labels_prefer_longer": 0.94,
+    "accuracy_when_shorter_is_better": 0.0,
+    "accuracy_when_longer_is_better": 1.0,
+    "accuracy_at_equal_length": (0.8, 0.47, 0.95),
+    "correlation": 0.98,
+}
+SHORTER = {
+    "labels_prefer_longer": 0.1,
+    "accuracy_when_shorter_is_better": 1.0,
+    "accuracy_when_longer_is_better": 0.1,
+    "accuracy_at_equal_length": None,
+    "correlation": -0.9,
+}
+
+
+def by_length(length: Mapping[str, object], **probes: Interval) -> list[str]:
+    return codes(history_of("reward_model", probes=probes, length=length))
+
+
+def test_a_reward_model_that_follows_length_is_named() -> None:
+    [finding] = pair_rules(history_of("reward_model", probes={}, length=LONGER))
+    assert (finding.code, finding.level) == ("reward-model-prefers-length", Level.WARNING)
+    assert "right in 0 % of the 18 held-out pairs whose shorter completion is better" in finding.evidence[0]
+    assert "96 % of the variance" in finding.evidence[0]
+    [finding] = pair_rules(history_of("reward_model", probes={}, length=SHORTER))
+    assert "prefers the shorter completion where the longer one is better too" in finding.title
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accuracy_at_equal_length": (0.66, 0.53, 0.77)},
+        {"accuracy_when_shorter_is_better": 0.4},
+        {"accuracy_when_shorter_is_better": None},
+        {"labels_prefer_longer": 0.99},
+        {"labels_prefer_longer": None},
+        {"correlation": 0.6},
+    ],
+    ids=["right at equal length", "often right", "never shorter", "three pairs", "no lengths", "loosely related"],
+)
+def test_a_reward_model_of_which_length_is_a_part_is_not_accused(change: dict[str, object]) -> None:
+    assert by_length({**LONGER, **change}) == []
+
+
+def test_flattery_stands_beside_length_only_by_what_length_does_not_explain() -> None:
+    length, both = ["reward-model-prefers-length"], ["reward-model-prefers-length", "reward-model-flattered"]
+    assert by_length(LONGER, flattery=(1.4, 1.1, 1.7), padding=(1.2, 1.0, 1.4)) == length
+    assert by_length(LONGER, flattery=(1.4, 1.1, 1.7), padding=(0.6, 0.4, 0.8)) == both
+    assert by_length(LONGER, opinion=(-1.2, -1.5, -0.9)) == length  # the margin, which was one of length, is lost
+    assert by_length(LONGER, opinion=(-2.0, -2.4, -1.6)) == both  # it is turned
+    fair = {**LONGER, "accuracy_when_shorter_is_better": 0.8, "correlation": 0.4}
+    assert by_length(fair, opinion=(-1.2, -1.5, -0.9)) == ["reward-model-flattered"]
+    found = findings(history_of("reward_model", probes={"flattery": (2.9, 2.6, 3.2)}, length=LONGER))
+    assert [finding.code for finding in found] == both
+    assert found[1].follows == "reward-model-prefers-length"

@@ -9,7 +9,7 @@ import pytest
 from reasoner.config.load import resolve
 from reasoner.observe.explain import Level, findings
 from reasoner.observe.explain.ppo_rules import ppo_rules
-from reasoner.storage.history import EvalRecord, History
+from reasoner.storage.history import EvalRecord, History, row_of
 
 HEALTHY = {
     "reward/mean": (0.0, 0.05),
@@ -100,3 +100,63 @@ def test_a_reward_that_agrees_less_while_what_it_stands_for_gets_better_is_left_
     assert found.level is Level.FAULT
     (less,) = ppo_rules(history_of({"watch/agreement": (0.4, -0.02), "watch/held_out": (0.4, 0.0)}))
     assert (less.code, less.level) == ("reward-disagrees", Level.WARNING)
+
+
+def clipped(*, returns: float, gap: tuple[float, float], share: float) -> list[str]:
+    """Codes of findings where values begin gap[0] below their returns and end gap[1] below them."""
+    curves = {
+        "reward/mean": (returns, 0.0),
+        "value/returns": (returns, 0.0),
+        "value/before": (returns - gap[0], (gap[0] - gap[1]) / 20),
+        "value/clip_fraction": (share, 0.0),
+        "reward/std": (6.0, 0.0),
+    }
+    return [finding.code for finding in ppo_rules(history_of(curves))]
+
+
+def test_values_that_the_clip_keeps_from_their_returns_are_named() -> None:
+    assert clipped(returns=9.0, gap=(9.0, 4.0), share=0.25) == ["value-clip-too-small"]
+    assert clipped(returns=-9.0, gap=(-9.0, -4.0), share=0.25) == ["value-clip-too-small"]
+    assert clipped(returns=9.0, gap=(9.0, 4.0), share=0.05) == []  # they are slow, but not by the clip
+    assert clipped(returns=9.0, gap=(9.0, 0.2), share=0.25) == []  # they arrive
+    assert clipped(returns=9.0, gap=(-0.5, 6.0), share=0.25) == []  # they were there, and the returns left
+
+
+def discounted(gamma: float, length: float, **more: tuple[float, float]) -> list[str]:
+    history = history_of({"completion/length_mean": (length, 0.0), **more})
+    algorithm = history.config.algorithm.model_copy(update={"advantage_options": {"gamma": gamma}})
+    history.config = history.config.model_copy(update={"algorithm": algorithm})
+    return [finding.code for finding in ppo_rules(history)]
+
+
+def test_a_reward_that_is_discounted_over_tokens_is_named() -> None:
+    assert discounted(0.6, 3.0) == ["reward-discounted"]
+    assert discounted(0.99, 300.0) == ["reward-discounted"]
+    assert discounted(0.99, 30.0) == []
+    assert discounted(1.0, 300.0) == []
+    standing = history_of({"completion/length_mean": (3.0, 0.0), "reward/mean": (0.2, 0.0)})
+    algorithm = standing.config.algorithm.model_copy(update={"advantage_options": {"gamma": 0.6}})
+    standing.config, standing.complete = standing.config.model_copy(update={"algorithm": algorithm}), True
+    first, second = findings(standing)
+    assert (first.code, second.code, second.follows) == ("reward-discounted", "no-progress", "reward-discounted")
+
+
+def test_a_reward_without_full_marks_is_never_solved() -> None:
+    rises = history_of({"reward/mean": (1.0, 0.4)})
+    rises.rows = [row_of(SCORED | {"reward": reward}) for reward in (0.0, 6.0, 12.0)]
+    assert [finding.code for finding in findings(rises)] == ["rises"]
+    within = history_of({"reward/mean": (0.0, 0.05)})
+    within.rows = [row_of(SCORED | {"reward": reward}) for reward in (0.0, 0.5, 1.0)]
+    assert [finding.code for finding in findings(within)] == ["solved"]
+
+
+SCORED = {
+    "step": 1,
+    "group": 0,
+    "sample": 0,
+    "problem": "a/1",
+    "completion": "4",
+    "tokens": 1,
+    "finish_reason": "stop",
+    "verdict": {"outcome": "scored", "reward": 0.5},
+}
