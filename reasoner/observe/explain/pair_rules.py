@@ -214,7 +214,7 @@ def _other_reference(history: History) -> Iterator[Finding]:
         code="reference-is-another-model",
         level=Level.FAULT,
         cost=0.9,
-        title=f"The reference is not the model that the stage starts from: before the first update they differ by"
+        title="The reference is not the model that the stage starts from: before the first update they differ by"
         + (
             f" {nats:.2g} nats a {'token' if per_token else 'completion'}"
             if by_mean
@@ -237,7 +237,7 @@ def _apart(history: History, first: Mapping[str, float | None]) -> float:
     """Return a lower bound of the margins' root mean square at the first step of a dpo stage, in nats; 0 if unknown.
 
     The mean margin may be 0 over pairs that are far apart. Of a pair with label 1 and margin m, the sigmoid loss is
-    log(2 cosh(m / 2)) - m / 2, and log cosh(m / 2) is at most m^2 / 8: the mean loss and the mean margin give the bound.
+    log(2 cosh(m / 2)) - m / 2, and log cosh(m / 2) is at most m^2 / 8: mean loss and mean margin give the bound.
     """
     section, (loss, margin) = history.config.dpo, (first.get("dpo/loss"), first.get("dpo/margin"))
     labelled = section.loss == "sigmoid" and not section.loss_options and history.config.preferences.targets == "label"

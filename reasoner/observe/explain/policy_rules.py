@@ -38,6 +38,7 @@ def policy_rules(history: History) -> Iterator[Finding]:
     yield from _right_answers_fall(history)
     yield from _standing_still(history)
     yield from _held(history)
+    yield from _balanced(history)
     yield from _loss_near_zero(history)
 
 
@@ -432,6 +433,43 @@ def _held(history: History) -> Iterator[Finding]:
         explains=frozenset({"no-progress", "no-movement"}),
     )
 
+
+def _balanced(history: History) -> Iterator[Finding]:
+    """Yield a finding if a KL penalty has taken nearly what it can of the gained reward, while rewards still differ.
+
+    Near its start a policy gains g per unit of movement x and pays c x^2 / 2: at the best x, g / c, the penalty is half
+    of the gain, and on the way there its share grows with x. Gains are counted in units of the advantage.
+    """
+    algorithm = history.config.algorithm
+    reward, spread, signal = (history.series(name) for name in ("reward/mean", "reward/std", "groups/signal"))
+    paid, risen = change(history.series("kl/penalty")), change(reward)
+    if algorithm.kl_in != "loss" or algorithm.advantage not in ("grpo", "dr_grpo", "rloo"):
+        return
+    if paid is None or risen is None or risen.z < 3 or not len(spread) or not len(signal):
+        return
+    part = max(2, len(reward) // 4)
+    unit = float(spread[:part].mean()) if algorithm.advantage == "grpo" else 1.0  # it divides by the spread
+    share = paid.last * unit / (risen.last - float(reward[:2].mean()))
+    left = float(signal[-part:].mean())
+    if not BALANCED <= share < 1 or left < 0.5:
+        return
+    yield Finding(
+        code="kl-coef-too-large",
+        level=Level.NOTE,
+        cost=0.3,
+        title=f"The KL penalty has taken {percent(share)} of what the reward gained: at about half the policy stops,"
+        f" though {percent(left)} of the groups still have signal",
+        evidence=(
+            f"algorithm.kl_coef={algorithm.kl_coef:g}; the penalty is {paid.last:.2g} a completion in the last quarter,"
+            f" and the reward went from {reward[:2].mean():.3f} to {risen.last:.3f}",
+        ),
+        change="lower algorithm.kl_coef to a tenth, unless the policy is meant to stay near its reference.",
+        explains=frozenset({"rises"}),
+    )
+
+
+BALANCED = 0.35
+"""Share of the gained reward that the penalty takes: 70 % of the way to where the two balance (our choice)."""
 
 STIFF_KL = 1.0
 """kl_coef at which the penalty balances an advantage of 1 at a log-ratio of 1."""

@@ -289,6 +289,27 @@ def test_a_warm_up_as_long_as_the_run() -> None:
     assert codes(measured(config=short, optim__lr=lambda s: 1e-5 * min(1, s / 5))) == set()
 
 
+def test_a_kl_penalty_that_ends_the_rise() -> None:
+    def held(coef: float, kl: float, *, reward: float = 0.7, signal: float = 0.8, **algorithm: object) -> bool:
+        history = measured(
+            config={"algorithm": {"kl_coef": coef, **algorithm}},
+            reward__mean=lambda s: 0.4 + (reward - 0.4) * min(1, s / 14) + 0.01 * (s % 2),
+            reward__std=lambda s: 0.5,
+            groups__signal=lambda s: signal,
+            kl__penalty=lambda s: coef * kl * min(1, s / 14),
+        )
+        return "kl-coef-too-large" in {finding.code for finding in findings(history)}
+
+    assert held(0.5, 0.57)
+    assert not held(0.04, 0.9)
+    assert not held(0.15, 0.8)
+    assert not held(0.5, 0.57, signal=0.2)  # nothing is left to learn
+    assert not held(0.5, 0.57, reward=0.4)  # nothing was gained: the penalty is of a drift
+    assert not held(0.5, 0.57, kl_in="reward")
+    assert not held(0.5, 0.57, advantage="reinforce_pp")
+    assert held(0.5, 0.3, advantage="dr_grpo")  # its advantages have the unit of the reward
+
+
 def test_references_that_are_not_the_start() -> None:
     config = {"algorithm": {"kl_coef": 0.01}}
     other = {"algorithm": {"kl_coef": 0.01, "reference": "another/model"}}
