@@ -254,11 +254,11 @@ def _prefers_length(history: History) -> Iterator[Finding]:
     last = next((row for row in reversed(history.evals) if row.length is not None), None)
     if last is None or last.length is None or last.length.labels_prefer_longer is None or not last.pairs:
         return
-    length, pairs = last.length, last.pairs
+    length, prefer_longer = last.length, last.length.labels_prefer_longer
     longer = length.correlation > 0
     right = length.accuracy_when_shorter_is_better if longer else length.accuracy_when_longer_is_better
-    agree = length.labels_prefer_longer if longer else 1 - last.length.labels_prefer_longer
-    against = round((1 - agree) * pairs)
+    agree = prefer_longer if longer else 1 - prefer_longer
+    against = round((1 - agree) * last.pairs)
     if right is None or not against or length.correlation**2 < BY_LENGTH:
         return
     equal = length.accuracy_at_equal_length
