@@ -29,6 +29,7 @@ ROUND = [
         "algorithm": {"kl_coef": 0.1, "kl_in": "reward"},
     },
     {"method": "dpo", "steps": 2, "dpo": {"pairs_per_step": 4}, **PAIRS},
+    {"method": "kto", "steps": 2, "kto": {"rows_per_step": 4, "split_pairs": True}, **PAIRS},
 ]
 STAGES = [
     {
@@ -81,6 +82,7 @@ def test_every_method_shows_what_it_measured(run: Path) -> None:
     assert {"eval/loss", "eval/accuracy", "eval/calibration_error"} <= shown["reward_model"].keys()
     assert {"eval/loss", "eval/accuracy", "eval/avg@1", "dpo/margin", "dpo/reward_rejected"} <= shown["dpo"].keys()
     assert {"eval/loss", "eval/perplexity", "eval/avg@1"} <= shown["sft"].keys()
+    assert {"eval/loss", "eval/accuracy", "kto/kl"} <= shown["kto"].keys()
     assert "constitutional/changed" in shown["constitutional"]
     losses = [json.loads(line).get("loss") for line in (run / "0-sft" / "evals.jsonl").read_text().splitlines()]
     assert shown["sft"]["eval/loss"] == [loss for loss in losses if loss is not None]
