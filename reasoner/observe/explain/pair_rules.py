@@ -168,8 +168,9 @@ def _a_coin(history: History) -> Iterator[Finding]:
     if not measured or history.evals[-1].step > measured[-1].step:
         return
     value, low, high = measured[-1].metrics["accuracy"]
-    ranks = history.config.method == "reward_model" or history.config.dpo.loss == "sigmoid"
-    loss = measured[-1].loss if ranks and METHODS[history.config.method].learns_from == "pairs" else None
+    method = METHODS[history.config.method]
+    ranks = method.policy == "reward" or history.config.dpo.loss == "sigmoid"
+    loss = measured[-1].loss if ranks and method.learns_from == "pairs" else None
     if low > 0.5 or high > UNKNOWN:
         return
     wrong = high < 0.5
