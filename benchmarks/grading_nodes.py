@@ -61,7 +61,7 @@ class Service:
 
 
 def rows(count: int, *, hard: bool) -> Iterator[tuple[GradingRequest, bool]]:
-    """Yield requests, no two alike, and whether each answer is right. `hard`: formulas that take milliseconds."""
+    """Yield different requests, and whether each answer is right. `hard` asks for formulas, which take milliseconds."""
     for number in range(count):
         right = number % 2 == 0
         if hard:

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config.sections import PreferenceSection
-from reasoner.data.rows import Source, chat_of, held_out_paths, source_in, usable_rows
+from reasoner.data.rows import Source, chat_of, divided, held_out_paths, source_in, usable_rows
 from tasks import BadRow, Message, UnusableRow
-from tasks.held_out import held_out
 from tasks.inputs.formats import Reading, UnfitRow
 from tasks.inputs.spool import Picked
 from verifiers.kit.probes import Subject, opinion_of
@@ -104,9 +103,8 @@ def load_pairs(section: PreferenceSection) -> Splits:
         test = read(paths, "test")
         test = test._replace(notes=[*own, *test.notes])
     else:
-        held = bytearray(held_out(pair.prompt, section.held_out_share) for pair in pairs)
-        test = Pairs(Picked(pairs, (place for place, tests in enumerate(held) if tests)), [])
-        pairs = Picked(pairs, (place for place, tests in enumerate(held) if not tests))
+        pairs, tests = divided(pairs, section.held_out_share)
+        test = Pairs(tests, [])
     return Splits(Pairs(pairs[: section.limit], bad, notes), test)
 
 

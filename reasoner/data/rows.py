@@ -6,14 +6,15 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PreferenceSection, SftSection
 from tasks import BadRow, Message, UnusableRow
 from tasks import inputs as files
+from tasks.held_out import held_out
 from tasks.inputs.formats import Use, reading
-from tasks.inputs.spool import Spool
+from tasks.inputs.spool import Picked, Spool
 from tasks.messages import BadMessages, read_messages
 from tasks.row_task import first_of, has_test_split
 from verifiers.own_files import write_own
@@ -97,6 +98,25 @@ def source_in(
         columns=section.columns,
         optional=optional,
     )
+
+
+class Prompted(Protocol):
+    """A row with a prompt."""
+
+    @property
+    def prompt(self) -> str | Sequence[Message]:
+        """Text or chat."""
+        ...
+
+
+PromptedRow = TypeVar("PromptedRow", bound=Prompted)
+
+
+def divided(rows: Sequence[PromptedRow], share: float) -> tuple[Sequence[PromptedRow], Sequence[PromptedRow]]:
+    """Divide rows by a digest of their prompts: those to train on, and the held-out share."""
+    held = bytearray(held_out(row.prompt, share) for row in rows)
+    kept = Picked(rows, (place for place, tests in enumerate(held) if not tests))
+    return kept, Picked(rows, (place for place, tests in enumerate(held) if tests))
 
 
 def held_out_paths(

@@ -13,10 +13,9 @@ from typing import Literal, NamedTuple
 
 from reasoner.config.sections import KtoSection, PreferenceSection
 from reasoner.data.preferences import Pair, Prompt, answer_of, load_pairs, prompt_fault
-from reasoner.data.rows import Source, held_out_paths, source_in, usable_rows
+from reasoner.data.rows import Source, divided, held_out_paths, source_in, usable_rows
 from tasks import BadRow, UnusableRow
-from tasks.held_out import held_out
-from tasks.inputs.spool import Picked, Spool
+from tasks.inputs.spool import Spool
 from verifiers.suggest import did_you_mean
 
 UNPAIRED_SHAPE = (
@@ -83,9 +82,8 @@ def load_unpaired(section: PreferenceSection, *, split_pairs: bool) -> Splits:
         test = read(paths, "test")
         test = test._replace(notes=[*own, *test.notes])
     else:
-        held = bytearray(held_out(row.prompt, section.held_out_share) for row in rows)
-        test = Rows(Picked(rows, (place for place, tests in enumerate(held) if tests)), [])
-        rows = Picked(rows, (place for place, tests in enumerate(held) if not tests))
+        rows, tests = divided(rows, section.held_out_share)
+        test = Rows(tests, [])
     return Splits(Rows(rows[: section.limit], bad, notes), test)
 
 

@@ -248,10 +248,10 @@ class HfEngine(Engine):
             else:
                 logits = self._decode(cache, state)
             finished = self._choose(active, logits, state, params, first=first)
-            for slot in finished if self._shared else ():
+            for slot in (slot for slot in finished if self._shared and active[slot].request.continued):
                 entry, length = active[slot], int(state.position[slot])
-                if entry.request.continued and kept_bytes + cache.bytes(length) <= KEPT_BYTES:
-                    kept_bytes += cache.bytes(length)
+                if kept_bytes + (size := cache.bytes(length)) <= KEPT_BYTES:
+                    kept_bytes += size
                     self._kept[(*entry.request.prompt_ids, *entry.tokens)] = cache.taken(slot, length)
             yield from finished.values()
             if finished:

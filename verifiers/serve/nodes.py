@@ -38,7 +38,7 @@ class Node:
     """A grading service and what is known about it. Its lanes share one thread that looks at its health."""
 
     def __init__(self, url: str, *, lanes: int | None = None, token: str | None = None) -> None:
-        """Set the address; nothing is sent yet.
+        """Set the address, and ask for the number of workers if `lanes` does not say it.
 
         Args:
             url: http://HOST:PORT of the service.
@@ -62,7 +62,7 @@ class Node:
         self._losses = 0
         """Requests lost since the last one that was answered."""
         self._rests_until = 0.0
-        self._refused: dict[Kind, str] = {}
+        self._refused: set[Kind] = set()
         self._closed = threading.Event()
         self._look_now = threading.Event()
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class Node:
         """Send no rows of this kind any more, and say so once."""
         with self._lock:
             known = kind.name in {one.name for one in self._refused}
-            self._refused[kind] = why
+            self._refused.add(kind)
         if not known:
             _log.warning("grading node %s grades no rows of %s: %s", self.url, kind.name, why)
 

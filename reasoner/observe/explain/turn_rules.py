@@ -71,7 +71,7 @@ def _trained(history: History) -> Iterator[Finding]:
                     "sampling-flatter",
                     "weights-not-synced",
                 ),
-                *("references-doubtful", "all-wrong", "no-progress", "reward-falls", "tool-replies-wrong"),
+                *("references-doubtful", "all-wrong", "no-progress", "reward-falls", "tool-wrong"),
             }
         ),
     )
