@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "reasoner.cli.explain:explain",
     "rescore": "reasoner.cli.rescore:rescore",
     "compare": "reasoner.cli.compare:compare",
+    "cluster": "reasoner.cli.cluster:app",
     "env": "reasoner.cli.env:env",
 }
 """Command to `module:function` or `module:Typer app`. The modules import heavy packages inside functions."""

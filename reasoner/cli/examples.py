@@ -29,6 +29,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "reasoner data check rows.jsonl",
         "reasoner data check org/set verifier=math reference_column=answer --tokenizer org/Model",
     ),
+    "cluster": ("reasoner cluster status runs/first", "reasoner cluster status runs/first --json"),
+    "cluster status": ("reasoner cluster status runs/first", "reasoner cluster status runs/first --json"),
     "env": ("reasoner env", "reasoner --version"),
     "": ("reasoner train quickstart output=runs/first", "reasoner COMMAND --help"),
     "verifiers": ("reasoner verifiers list", "reasoner verifiers check math"),

@@ -41,6 +41,7 @@ def train(
 ) -> None:
     """Train a model, with any method; a config may contain several stages."""
     with plain_errors():
+        from reasoner.config.errors import ConfigError
         from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
@@ -53,6 +54,12 @@ def train(
             check_run_names(run, resume=resume or dry_run)
         if dry_run:
             print_data(run)
+        if run.stages[0].cluster.starts and not dry_run:
+            from reasoner.cluster.run import run_cluster
+
+            if replay is not None:
+                raise ConfigError("bad-value", "--replay samples and grades nothing: leave cluster.* out.")
+            raise typer.Exit(run_cluster(run, source=config, overrides=overrides or [], resume=resume))
         with loading_told("torch and the engine"):
             go_offline_where_cut_off()
             skip_unused_packages()

@@ -27,6 +27,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "grading": ALL,
     "engine": ALL,
     "processes": ALL,
+    "cluster": ALL,
     "batch": ALL,
     "model": ("gradient_checkpointing",),
     "name": ALL,

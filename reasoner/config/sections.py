@@ -404,7 +404,8 @@ class GradingSection(Section):
     """Limits of the grading pool."""
 
     workers: int = Field(default=1, ge=0)
-    """Grading processes on this machine. With `nodes` 0 is possible: one that grades only what no node does."""
+    """Grading processes on this machine. With `nodes` or `cluster.graders` 0 is possible: one that grades only what no
+    node does."""
     nodes: list[str] = Field(default_factory=list[str])
     """Grading services on other machines, http://HOST:PORT of `reasoner verifiers serve`, which grade beside the
     workers here. Their token is in REASONER_VERIFIER_TOKEN."""
@@ -417,12 +418,6 @@ class GradingSection(Section):
     update; the gradient is the same."""
     max_ungraded_share: float = Field(default=0.2, ge=0, le=1)
     """Stop if a larger share of a step's rollouts could not be graded."""
-
-    @model_validator(mode="after")
-    def _someone_grades(self) -> GradingSection:
-        if not self.workers and not self.nodes:
-            raise ValueError("grading.workers must be >= 1; 0 is possible only with grading.nodes.")
-        return self
 
 
 class EvalSection(Section):
@@ -714,6 +709,50 @@ class ProcessesSection(Section):
     wait_seconds: int = Field(default=3600, ge=10)
     """Longest wait of one process for another, in seconds: for the slowest completion of a step and for its verdict. A
     process that dies is noticed at once; this is how long a machine that vanishes can keep the others waiting."""
+
+
+class ClusterSection(Section):
+    """Parts of a run that `reasoner train` starts, watches and starts again: trainers, vLLM servers, grading nodes."""
+
+    trainers: int = Field(default=0, ge=0)
+    """Trainer processes; 0: one, if there are samplers or graders."""
+    samplers: int = Field(default=0, ge=0)
+    """vLLM servers (`engine.name: vllm-server`) for all stages that sample."""
+    graders: int = Field(default=0, ge=0)
+    """Grading nodes (`reasoner verifiers serve`), beside `grading.workers` of the trainers."""
+    trainer_machines: int = Field(default=1, ge=1)
+    """Machines over which the trainer processes are divided evenly."""
+    sampler_gpus: int = Field(default=1, ge=0)
+    """GPUs of each sampler, where there are any; above 1 set vLLM's --tensor-parallel-size in `sampler_arguments`."""
+    sampler_arguments: list[str] = Field(default_factory=list[str])
+    """Further arguments of vLLM's server."""
+    grader_workers: int | None = Field(default=None, ge=1)
+    """Grading processes of each grader; None: as `reasoner verifiers serve` has by default."""
+    accelerate: str | None = None
+    """Config file of `accelerate launch`, e.g. configs/accelerate/fsdp2.yaml; None: torchrun starts the trainers."""
+    address: str | None = None
+    """Ray cluster that places the parts, "auto" or HOST:PORT; None: all run on this machine, as child processes."""
+    restarts: int = Field(default=3, ge=0)
+    """Restarts of a part without success in between (a step of the trainers, an answer of a server) before the run
+    ends."""
+    wait_seconds: float = Field(default=600.0, gt=0)
+    """Time in which a server must answer after its start."""
+    file: str | None = None
+    """A cluster.json with the addresses of samplers and graders that are there already. Then nothing is started."""
+
+    @model_validator(mode="after")
+    def _trainers_divide(self) -> ClusterSection:
+        if self.starts and max(1, self.trainers) % self.trainer_machines:
+            raise ValueError(
+                f"cluster.trainers must be a multiple of cluster.trainer_machines; got {self.trainers} and"
+                f" {self.trainer_machines}."
+            )
+        return self
+
+    @property
+    def starts(self) -> bool:
+        """True if `reasoner train` starts the parts, instead of being one of them."""
+        return self.file is None and self.trainers + self.samplers + self.graders > 0
 
 
 class LoggingSection(Section):

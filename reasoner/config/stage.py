@@ -13,6 +13,7 @@ from reasoner.config.sections import (
     AlgorithmSection,
     BatchSection,
     CheckpointSection,
+    ClusterSection,
     ConstitutionalSection,
     DpoSection,
     EngineSection,
@@ -73,6 +74,7 @@ class StageConfig(Section):
     weighted sum, ... None: the tasks' own verifiers."""
     watch: WatchSection = WatchSection()
     processes: ProcessesSection = ProcessesSection()
+    cluster: ClusterSection = ClusterSection()
     logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="before")
@@ -130,6 +132,8 @@ class StageConfig(Section):
                 "grading.portions above 1 needs one update per step (optim.updates_per_step, optim.inner_epochs) and no"
                 " dynamic_sampling_rounds: both need all the rows of a step. Leave it out"
             )
+        if not (self.grading.workers or self.grading.nodes or self.cluster.graders or self.cluster.file):
+            raise ValueError("grading.workers must be >= 1; 0 is possible only with grading.nodes or cluster.graders")
         self._lag_is_corrected()
         self._components_can_be_normalized()
         centred = method.learns_from == "rewards" and traits_of(self.algorithm.advantage).group_relative

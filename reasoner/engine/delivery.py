@@ -49,6 +49,7 @@ class Delivery:
         """Beginning of the names of this run's adapters."""
         self._adapters: dict[str, Written] = {}
         """Files of the adapters that servers must have, by name."""
+        self._weights, self._seen = "auto", store.folder / "seen"
 
     def choose_ways(self, weights: str) -> None:
         """Decide for each server if it reads the files of new weights or fetches them, by trying.
@@ -59,25 +60,28 @@ class Delivery:
             EngineError: a server must read the files but does not see them, or it lacks the worker extension.
         """
         folder, servers = self._store.folder, self._fleet.servers
-        seen = folder / "seen"
-        seen.write_text(secrets.token_hex(16))
+        self._weights = weights
+        self._seen.write_text(secrets.token_hex(16))
         for server in servers:
             try:
-                server.pulls = weights == "pull" or not server.sees(seen)
+                self._choose_way(server)
             except (Lost, Refused) as error:
                 raise EngineError(
                     f"{server.url} must run `python -m reasoner.engine.serve` of this version: {error}"
                 ) from error
-            if server.pulls and weights == "file":
-                raise EngineError(
-                    f"{server.url} must be able to read {folder}, where this trainer writes weights; it cannot. Set"
-                    " engine.options.weights: pull, or weights_folder to a folder that both see."
-                )
         for pulls, way in ((False, f"read new weights in {folder}"), (True, "fetch new weights over HTTP")):
             if urls := [server.url for server in servers if server.pulls == pulls]:
                 self._fleet.notes.append(
                     f"vLLM servers that {way}: {', '.join(urls)} (engine.options.weights={weights})"
                 )
+
+    def _choose_way(self, server: Server) -> None:
+        server.pulls = self._weights == "pull" or not server.sees(self._seen)
+        if server.pulls and self._weights == "file":
+            raise EngineError(
+                f"{server.url} must be able to read {self._store.folder}, where this trainer writes weights; it cannot."
+                " Set engine.options.weights: pull, or weights_folder to a folder that both see."
+            )
 
     def send_model(self, weights: NamedTensors, version: int, *, only: set[str] | None = None) -> str:
         """Send a whole model to every reachable server, or to those of the given URLs; return its checksum as given.
@@ -162,6 +166,12 @@ class Delivery:
                     )
 
     def _write(self, weights: NamedTensors, version: int, *, file: str | None = None) -> Written:
+        for server in self._fleet.reachable:
+            if server.pulls is None:  # it was started again on another machine
+                try:
+                    self._choose_way(server)
+                except (Lost, Refused) as error:
+                    self._fleet.leave_out(server, Lost(str(error)))
         written = self._store.write(weights, f"v{version}-{secrets.token_hex(4)}", file=file)
         if any(server.pulls for server in self._fleet.reachable):
             self._store.serve([server.url for server in self._fleet.servers if server.pulls])

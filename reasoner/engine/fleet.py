@@ -94,13 +94,22 @@ class Fleet:
         for server in self.servers:
             server.restart()
         with ThreadPoolExecutor(len(self.servers)) as pool:  # each that is gone costs seconds
-            list(pool.map(Server.revive, self.servers))
+            list(pool.map(self._revive, self.servers))
+
+    def _revive(self, server: Server) -> None:
+        if server.alive:  # it may have been started again since the last request
+            try:
+                server.check_start()
+            except Lost as error:
+                self.leave_out(server, error)
+        server.revive()
 
     def agree(self) -> None:
         """Use the servers that the main process reaches, and their models, on every process: it sent the weights."""
-        used = processes.gather({server.url: server.model for server in self.reachable})[0]
-        for server in self.servers:
-            server.use(used.get(server.url))
+        reachable = set(self.reachable)
+        used = processes.gather([server.seen() if server in reachable else None for server in self.servers])[0]
+        for server, seen in zip(self.servers, used, strict=True):
+            server.use(seen)
 
     def watch(self, seconds: float) -> None:
         """Check the health of servers in use, in a thread, until the fleet is closed.

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import hmac
 import os
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 KEY_VARIABLE = "REASONER_ENGINE_KEY"
+START_HEADER = "x-reasoner-start"
+"""Header of every answer whose value is drawn when the server starts: a server that was started again lacks the weights
+that it was sent before."""
 ROUTES = frozenset(
     {
         ("GET", "/health"),
         ("GET", "/v1/models"),
+        ("GET", "/weight_info"),
         ("POST", "/v1/completions"),
         ("POST", "/inference/v1/generate"),
         ("POST", "/v1/load_lora_adapter"),
@@ -40,6 +45,7 @@ class Gate:
         self._key = os.environ.get(KEY_VARIABLE, "").encode()
         if not self._key:
             raise RuntimeError(f"{KEY_VARIABLE} must be set to the key of this server.")
+        self._start = (START_HEADER.encode(), secrets.token_hex(8).encode())
 
     async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
         """Pass a request on, or refuse it before its body is read."""
@@ -47,9 +53,15 @@ class Gate:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", []), self._start]}
+            await send(message)
+
         refusal = self.refusal(scope)
         if refusal is None:
-            return await self._app(scope, receive, send)
+            return await self._app(scope, receive, send_marked)
         status, reason = refusal
         body = b'{"error": "' + reason + b'"}'
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -23,7 +23,7 @@ import httpx
 from reasoner.engine.base import EngineError
 from reasoner.engine.environment import available_cpus
 from reasoner.engine.fetch import Source
-from reasoner.engine.gate import KEY_VARIABLE
+from reasoner.engine.gate import KEY_VARIABLE, START_HEADER
 from reasoner.engine.serve import STARTER_VARIABLE, engine_key, server_environment
 from verifiers.own_files import open_own
 
@@ -47,8 +47,22 @@ def adapter_name(run: str, version: int) -> str:
     return f"{run}-v{version}"
 
 
+class Seen(NamedTuple):
+    """A server as a process reaches it."""
+
+    url: str
+    model: str
+    """Name of the model that requests ask for."""
+    start: str | None
+    """Mark of its start."""
+
+
 class Lost(Exception):
     """The server no longer answers."""
+
+
+class StartedAgain(Lost):
+    """The server is another process than before, without the weights that the trainer sent."""
 
 
 class Refused(Exception):
@@ -95,6 +109,8 @@ class Server:
         """Name of the model that requests ask for: the server's own, or the newest adapter."""
         self.models: list[str] = []
         """Names of the server's model and of its adapters, when it was last seen to be ready."""
+        self.start: str | None = None
+        """Mark of the server's start, as it was when the server was last seen to be ready."""
         self.pulls: bool | None = None
         """True if it fetches weights, False if it reads the trainer's files; None: not decided yet."""
         self.why_lost = ""
@@ -128,6 +144,8 @@ class Server:
             )
         if answer.is_client_error:
             raise Refused(f"{answer.status_code}: {answer.text[:500]}")
+        if self.start is not None and answer.headers.get(START_HEADER) != self.start:
+            raise StartedAgain(f"{self.url} was started again, and lacks the current weights")
         return answer
 
     def _note_socket(self, event: str, info: dict[str, Any]) -> None:
@@ -154,14 +172,24 @@ class Server:
             return False
         return True
 
+    def check_start(self) -> None:
+        """Raise StartedAgain if the server answers, and was started again since it was last seen to be ready."""
+        try:
+            self._send("GET", "/health", timeout=5.0)
+        except StartedAgain:
+            raise
+        except (Lost, Refused):
+            return
+
     def ready(self) -> bool:
         """Return True if the server passes its health check and names its model."""
+        self.start = None
         try:
-            self._answer("GET", "/health", timeout=5.0)
+            start = self._send("GET", "/health", timeout=5.0).headers.get(START_HEADER)
             self.models = [one["id"] for one in self._answer("GET", "/v1/models", timeout=5.0)["data"]]
         except (Lost, Refused):
             return False
-        self.model = self.models[0]
+        self.model, self.start = self.models[0], start
         return True
 
     def wait_until_ready(self, deadline: float) -> None:
@@ -272,11 +300,16 @@ class Server:
             self._hung_up = False
             self.waking = self.ready()
 
-    def use(self, model: str | None) -> None:
+    def seen(self) -> Seen:
+        """Return what another process must know to use the server as this one does."""
+        return Seen(self.url, self.model, self.start)
+
+    def use(self, seen: Seen | None) -> None:
         """Send requests to this model of the server from now on; None: send it none."""
-        self.alive, self.waking = model is not None, False
-        if model is not None:
-            self.model, self._hung_up = model, False
+        self.alive, self.waking = seen is not None, False
+        if seen is not None:
+            self.url, self.model, self.start = seen
+            self._hung_up = False
 
     def check_running(self) -> None:
         """Raise EngineError if the server's process has ended. A server started elsewhere is not checked."""
@@ -288,6 +321,41 @@ class Server:
     def stop(self) -> None:
         """Close the connections. A server started elsewhere keeps running."""
         self._client.close()
+
+
+class PlacedServer(Server):
+    """A vLLM server that is placed, started, and started again elsewhere; its address may change while it is lost."""
+
+    def __init__(
+        self, address: Callable[[], str | None], *, number: int, seconds: float, key: str, until: float
+    ) -> None:
+        """Wait for an address.
+
+        Args:
+            address: returns the present address; None: it is not up.
+            number: tells several apart.
+            seconds: longest wait for one answer.
+            key: the server's key.
+            until: monotonic seconds; later it is an error.
+        Raises:
+            EngineError: the server is not up in time.
+        """
+        self._address, self._number = address, number
+        while (url := address()) is None:
+            if time.monotonic() > until:
+                raise EngineError(
+                    f"sampler {number} must be up before engine.options.start_seconds. {self.failure_hint()}"
+                )
+            time.sleep(0.2)
+        super().__init__(url, seconds=seconds, key=key)
+
+    def revive(self) -> None:
+        if not self.alive and (url := self._address()) not in (None, self.url):
+            self.url, self.pulls = str(url), None
+        super().revive()
+
+    def failure_hint(self) -> str:
+        return f"The log of sampler {self._number} in RUN/cluster says why; `reasoner cluster status` shows all parts."
 
 
 class OwnServer(Server):

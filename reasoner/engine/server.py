@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from reasoner import processes
 from reasoner.config.tolerances import TOLERANCES
@@ -39,16 +40,20 @@ from reasoner.engine.check import checksum
 from reasoner.engine.delivery import AdapterRoom, Delivery
 from reasoner.engine.fleet import Fleet
 from reasoner.engine.gate import KEY_VARIABLE
-from reasoner.engine.remote import Lost, OwnServer, Refused, Server
+from reasoner.engine.remote import Lost, OwnServer, PlacedServer, Refused, Server
 from reasoner.engine.serve import engine_key
 from reasoner.engine.weights import WeightStore
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment, VersionSpan
+from verifiers.one_writer import Held, WriterLock
 
 COMPLETIONS = "/v1/completions"
 GENERATE = "/inference/v1/generate"
 """vLLM's route whose answers say which weights sampled each token."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM 0.32 has room for (vllm/config/lora.py, MaxLoRARanks)."""
+
+WEIGHTS_PREFIX, OWNER_FILE = "reasoner-weights-", "owner.lock"
+"""Beginning of the name of a trainer's folder of weights, and the file in it that the trainer holds locked."""
 
 MOST_STOPS = 4
 """Most stop strings of a request to /v1/completions, in OpenAI's interface and in vLLM's."""
@@ -85,6 +90,22 @@ class Seats:
                     self._free += 1
 
 
+class Placed(Protocol):
+    """Servers that somebody else places, starts and starts again, maybe at another address."""
+
+    def ask(self, model: str, options: Sequence[str]) -> str:
+        """Ask for servers of a model with these arguments of vLLM; return the mark that they will have."""
+        ...
+
+    def count(self, role: str) -> int:
+        """Return their number."""
+        ...
+
+    def address(self, role: str, index: int, *, asked: str | None = None) -> str | None:
+        """Return the present address of one; None: it is not up, or has another mark."""
+        ...
+
+
 class ServerEngine(Engine):
     """Engine that samples through OpenAI-compatible vLLM servers.
 
@@ -119,6 +140,7 @@ class ServerEngine(Engine):
         spans: bool = False,
         pinned: int = 0,
         loads: bool = True,
+        placed: Placed | None = None,
         key_variable: str = KEY_VARIABLE,
         key: str | None = None,
         ca_file: str | None = None,
@@ -155,6 +177,7 @@ class ServerEngine(Engine):
             pinned: number of batches ahead whose requests name the version of their adapter; 0: all get the newest. Set
                 by the trainer.
             loads: False if another process sends the servers their weights.
+            placed: servers that `reasoner train cluster.samplers=N` starts. Set by the trainer.
             key_variable: environment variable with the servers' key, if it is not REASONER_ENGINE_KEY. Where it is not
                 set, a key is drawn for the servers started here.
             key: the key itself, for further processes of this run; None: as `key_variable` says.
@@ -172,7 +195,7 @@ class ServerEngine(Engine):
             raise EngineError(f"devices must have one entry per server; got {len(devices)} for {servers} servers.")
         self._dtype, self._limit, self._max_batch, self._loads = dtype, max_model_len, max_batch, loads
         self._spans, self._pinned, self._lock = spans, pinned, threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
+        self._folder, self._owner = _own_folder(Path(weights_folder))
         self._store = WeightStore(self._folder, dtype=dtype, host=weights_host, port=weights_port)
         self.version = 0
         self._closed = False
@@ -184,28 +207,38 @@ class ServerEngine(Engine):
                 " not. Export it."
             )
         options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
+        until = time.monotonic() + start_seconds
         most = max_batch + (spans or pinned > 0)  # with a place for the probe beside the requests under way
         rank = lora_rank if self._lora == "adapter" else None
         options += ("--max-num-seqs", str(most), *lora_options(rank, ahead=pinned))
-        own = [
-            OwnServer(
-                model_path,
-                number=number,
-                log=self._folder / f"server-{number}.log",
-                device=devices[number] if devices else None,
-                seconds=request_seconds,
-                options=(*options, *memory_options(kv_cache_gigabytes, gpu_memory_utilization), *arguments),
-                host=host,
-                key=self.key,
-            )
-            for number in range(0 if urls else servers)
-        ]
-        given = [Server(url, seconds=request_seconds, key=self.key, ca_file=ca_file) for url in urls]
-        self._fleet = Fleet([*own, *given])
+        options += (*memory_options(kv_cache_gigabytes, gpu_memory_utilization), *arguments)
+        given: list[Server] = []
+        if urls:
+            given += [Server(url, seconds=request_seconds, key=self.key, ca_file=ca_file) for url in urls]
+        elif placed is not None:
+            asked = placed.ask(model_path, options)
+            for number in range(placed.count("sampler")):
+                address = partial(placed.address, "sampler", number, asked=asked)
+                given.append(PlacedServer(address, number=number, seconds=request_seconds, key=self.key, until=until))
+        else:
+            given += [
+                OwnServer(
+                    model_path,
+                    number=number,
+                    log=self._folder / f"server-{number}.log",
+                    device=devices[number] if devices else None,
+                    seconds=request_seconds,
+                    options=options,
+                    host=host,
+                    key=self.key,
+                )
+                for number in range(servers)
+            ]
+        self._fleet = Fleet(given)
         self._delivery = Delivery(self._fleet, self._store)
         self._seats = Seats(max_batch * len(self.servers))
         try:
-            self._fleet.wait_until_ready(time.monotonic() + start_seconds)
+            self._fleet.wait_until_ready(until)
             if loads:
                 self._delivery.choose_ways(weights)
                 if pinned:
@@ -375,6 +408,17 @@ class ServerEngine(Engine):
             self._fleet.close()
             self._store.close()
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._owner.release()
+
+
+def _own_folder(parent: Path) -> tuple[Path, WriterLock]:
+    """Make a folder for weights, locked while this process lives. Folders of processes that died are removed."""
+    for lock in parent.glob(f"{WEIGHTS_PREFIX}*/{OWNER_FILE}"):
+        with suppress(Held, OSError):  # it is in use, or somebody else's
+            WriterLock.hold(lock).release()
+            shutil.rmtree(lock.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=WEIGHTS_PREFIX, dir=parent))
+    return folder, WriterLock.hold(folder / OWNER_FILE)
 
 
 def _completion(

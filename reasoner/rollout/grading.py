@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.records import Completion, RolloutGroup, prompt_as_text
+from reasoner.storage.cluster_file import PlacedParts
 from tasks import Message, Problem
 from verifiers import JSON, GradingRow, Outcome
 from verifiers.errors import BadOption
@@ -93,7 +95,8 @@ def grading_pool(config: StageConfig, *, context: object = None) -> GradingPool:
     """
     grading = config.grading
     try:
-        nodes = [lane for url in grading.nodes for lane in Node(url).lanes]
+        placed = [] if config.cluster.file is None else PlacedParts(Path(config.cluster.file)).addresses("grader")
+        nodes = [lane for address in [*grading.nodes, *placed] for lane in Node(address).lanes]
     except BadOption as error:
         raise ConfigError("bad-value", f"grading.nodes: {error}") from error
     return GradingPool(

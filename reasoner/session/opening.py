@@ -50,6 +50,7 @@ from reasoner.session.accelerator import open_accelerator
 from reasoner.session.ahead_file import read_ahead
 from reasoner.session.environment import environment, resume_exactness
 from reasoner.session.session import Session
+from reasoner.storage.cluster_file import PlacedParts
 from reasoner.storage.files import tidy
 from reasoner.storage.find_model import foreign_folders, latest_checkpoint
 from reasoner.storage.run_folder import RunFolder
@@ -326,11 +327,17 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     own_copy = is_sharded(policy.scorer) or config.rollout.ahead > 0  # the policy must not change under the sampler
     shared = None if own_copy else policy.unwrapped()
     servers = config.engine.name == "vllm-server"
-    of_run = {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
+    of_run: dict[str, object] = (
+        {"lora_rank": config.model.lora.rank} if servers and config.model.lora is not None else {}
+    )
     if servers and config.rollout.goes_on:
         of_run["spans"] = True
     if servers and config.rollout.pins:
         of_run["pinned"] = config.rollout.ahead
+    if servers and config.cluster.file is not None:
+        parts = PlacedParts(Path(config.cluster.file))
+        if parts.count("sampler"):
+            of_run["placed"] = parts
 
     def opened(**further: object) -> Engine:
         return open_engine(

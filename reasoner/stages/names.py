@@ -26,6 +26,7 @@ from reasoner.model.paths import ModelError, check_model
 from reasoner.rollout.plugin_check import check_plugins
 from reasoner.stages.principles import load_principles
 from reasoner.stages.references import stage_of
+from reasoner.storage.cluster_file import CLUSTER_FOLDER
 from reasoner.storage.files import RunError
 from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
 from tasks import Problem
@@ -60,7 +61,11 @@ def check_folder(root: Path, *, resume: bool) -> None:
     """
     if root.exists() and not root.is_dir():
         raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
-    begun = (path for path in root.rglob("*") if path.is_file() and path.name not in (LOCK_FILE, BAD_ROWS))
+    begun = (
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.name not in (LOCK_FILE, BAD_ROWS) and root / CLUSTER_FOLDER not in path.parents
+    )
     if resume or not root.exists() or not any(begun):
         return
     if (root / LOCK_FILE).exists() and launched_rank() == 0:

@@ -39,6 +39,7 @@ ROOMS: Mapping[str, set[str]] = {
     "algorithm": {"config", "records"},
     "model": {"config", "errors"},
     "storage": {"config", "records", "errors"},
+    "cluster": {"config", "storage", "errors"},
     "engine": {"records", "model", "config", "processes", "errors"},
     "policy": {"algorithm", "model", "storage", "processes", *BASE},
     "data": {"algorithm", *BASE},
@@ -118,7 +119,17 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
 TASK_ROOMS: Mapping[str, set[str]] = {"inputs": {"base"}}
 """Room of `tasks/` -> parts of it that it may import: the reader knows only the error of problems."""
 NO_TORCH = (
-    *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
+    *(
+        "records",
+        "seeds",
+        "config",
+        "label",
+        "cluster",
+        "storage",
+        "observe/explain",
+        "observe/analysis",
+        "observe/report",
+    ),
     *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
     *(
         "evaluation/reward_report.py",
@@ -263,7 +274,7 @@ def test_rooms_have_no_loop_and_few_levels() -> None:
     graph = graph_of(ROOT, "reasoner", set(ROOMS))
     assert not loops(graph)
     assert max(levels(graph).values()) <= 12
-    assert sum(map(len, graph.values())) <= 135
+    assert sum(map(len, graph.values())) <= 140
 
 
 def test_the_design_page_shows_these_rooms() -> None:

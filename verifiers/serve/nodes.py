@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
@@ -37,26 +37,21 @@ MOST_LANES = 256
 class Node:
     """A grading service and what is known about it. Its lanes share one thread that looks at its health."""
 
-    def __init__(self, url: str, *, lanes: int | None = None, token: str | None = None) -> None:
+    def __init__(
+        self, url: str | Callable[[], str | None], *, lanes: int | None = None, token: str | None = None
+    ) -> None:
         """Set the address, and ask for the number of workers if `lanes` does not say it.
 
         Args:
-            url: http://HOST:PORT of the service.
+            url: http://HOST:PORT of the service; or a function that returns its present address, None while it is not
+                up.
             lanes: chunks that it grades at the same time; None: as many as it has workers, by its own word.
             token: of the service; None: the environment variable REASONER_VERIFIER_TOKEN.
         Raises:
             BadOption: the URL is none.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise BadOption(f"a grading node must be http://HOST:PORT; got {url!r}.")
-        self.url, self._token = url.rstrip("/"), token
-        self._secure, self._host, self._port, self._root = (
-            parts.scheme == "https",
-            parts.hostname,
-            parts.port,
-            parts.path.rstrip("/"),
-        )
+        self._address: Callable[[], str | None] = (lambda: url) if isinstance(url, str) else url
+        self.url, self._token = _checked(self._address()), token
         self.up = False
         self._missed = LOOKS
         self._losses = 0
@@ -101,10 +96,10 @@ class Node:
         if not known:
             _log.warning("grading node %s grades no rows of %s: %s", self.url, kind.name, why)
 
-    def remote(self, kind: Kind) -> Remote:
-        """Make a client of the node for one kind."""
+    def remote(self, kind: Kind, url: str) -> Remote:
+        """Make a client of the node, at its address of now, for one kind."""
         made = Remote(
-            f"{self.url}/{quote(kind.name, safe='')}",
+            f"{url}/{quote(kind.name, safe='')}",
             options={name: value for name, value in kind.options.items() if name != "sandbox"},  # the node chooses
             token=self._token,
             seconds=3600,
@@ -137,6 +132,8 @@ class Node:
         said = False
         while not self._closed.is_set():
             self._look_now.clear()
+            if not self.up:
+                self.url = _checked(self._address()) or self.url
             if self.health() is not None:
                 self.up, self._missed, said = True, 0, True
             else:
@@ -157,10 +154,13 @@ class Node:
 
     def health(self) -> dict[str, object] | None:
         """Return what the node says about itself; None: nothing."""
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host or "", self._port, timeout=LOOK_SECONDS)
+        if not self.url:
+            return None
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=LOOK_SECONDS)
         try:
-            connection.request("GET", f"{self._root}/health")
+            connection.request("GET", f"{parts.path}/health")
             response = connection.getresponse()
             found = json.loads(response.read(1 << 16))
         except (OSError, http.client.HTTPException, ValueError):
@@ -175,7 +175,7 @@ class _Lane(NodeLane):
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._remotes: dict[Kind, Remote] = {}
+        self._remotes: dict[tuple[Kind, str], Remote] = {}
         self.idle = True
         self.kind: Kind | None = None
         self.since = 0.0
@@ -215,9 +215,10 @@ class _Lane(NodeLane):
         return [item for item in chunk if not item.future.done()]
 
     def _grade(self, kind: Kind, sent: list[Item]) -> None:
-        if kind not in self._remotes:
-            self._remotes[kind] = self._node.remote(kind)
-        verdicts = self._remotes[kind].grade_batch([item.row for item in sent])
+        at = (kind, self._node.url)
+        if at not in self._remotes:
+            self._remotes[at] = self._node.remote(*at)
+        verdicts = self._remotes[at].grade_batch([item.row for item in sent])
         self._node.answered()
         for item, verdict in zip(sent, verdicts, strict=True):
             if verdict.outcome is Outcome.VERIFIER_ERROR:
@@ -236,6 +237,18 @@ def near(kind: Kind) -> Kind:
     if kind.here is None:
         kind.here = replace(kind, near=True, active=0)
     return kind.here
+
+
+def _checked(url: str | None) -> str:
+    """Return the address of a node without a slash at its end; empty if there is none yet.
+
+    Raises:
+        BadOption: it is no address.
+    """
+    parts = urlsplit(url or "")
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise BadOption(f"a grading node must be http://HOST:PORT; got {url!r}.")
+    return (url or "").rstrip("/")
 
 
 def _plain(text: str) -> bool:

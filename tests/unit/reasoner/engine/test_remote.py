@@ -109,7 +109,7 @@ def test_what_cannot_answer_is_lost_and_what_will_not_has_refused(served: Server
     nobody.stop()
     served.revive()
     assert (served.alive, served.waking) == (False, True), "it needs the current weights first"
-    served.use("model")
+    served.use(served.seen()._replace(model="model"))
     assert (served.alive, served.waking) == (True, False)
 
 
