@@ -204,8 +204,8 @@ def spied_loads(server: Server) -> list[list[str]]:
     seen: list[list[str]] = []
     load = server.load
 
-    def noting(folder: Path) -> list[str]:
-        seen.append(load(folder))
+    def noting(folder: Path, version: int) -> list[str]:
+        seen.append(load(folder, version))
         return seen[-1]
 
     server.load = noting  # type: ignore[method-assign]

@@ -1,0 +1,151 @@
+"""`reasoner train cluster.*`: parts on this machine, and on the nodes of a Ray cluster, any of which may be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reasoner.cluster.keep import descendants
+from reasoner.storage.cluster_file import Places, read_places
+from tests.integration.test_resume import assert_same_run, records, run, write_config
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def command(config: Path, *overrides: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `reasoner train` beside the test; whatever it started is gone at the end."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reasoner", "train", str(config), *overrides],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        below = descendants(process.pid)
+        process.kill()
+        process.wait()
+        until(lambda: not [pid for pid in below if alive(pid)], 60)
+
+
+def alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def until(holds: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def steps(folder: Path) -> int:
+    with suppress(OSError):
+        return (folder / "metrics.jsonl").read_bytes().count(b"\n")
+    return 0
+
+
+def places(folder: Path) -> Places:
+    return read_places(folder / "cluster" / "cluster.json")
+
+
+def kill_part(folder: Path, role: str) -> None:
+    pid = places(folder).of(role)[0].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_parts_that_are_killed_leave_the_run_of_one_process(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "parts", steps=12)
+    folder, log = tmp_path / "parts", tmp_path / "log"
+    with command(config, "cluster.graders=1", "grading.workers=0", log=log) as process:
+        until(lambda: steps(folder) >= 4 or process.poll() is not None, 300)
+        assert process.poll() is None, log.read_text()
+        kill_part(folder, "grader")
+        kill_part(folder, "trainer")
+        assert process.wait(300) == 0, log.read_text()
+    found = places(folder)
+    assert [part.state for part in (*found.trainers, *found.graders)] == ["ended", "ended"]
+    assert (found.trainers[0].restarts, found.graders[0].restarts, found.trainers[0].version) == (1, 1, "12")
+    said = log.read_text()
+    assert "trainer-0 was killed (SIGKILL); it is started again" in said
+    assert "grader-0 was killed (SIGKILL); it is started again" in said
+    alone = write_config(tmp_path, "alone", steps=12)
+    assert run(alone) == 0
+    assert_same_run(folder, tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_fifty_kills_of_any_part_leave_the_same_records(tmp_path: Path) -> None:
+    """Two trainers, two graders; killed are torchrun, ranks, keepers, graders, their workers, and the command."""
+    few = {"steps": 60, "checkpoint": {"every": 2}, "eval": {"problems": 0}}
+    whole, killed = write_config(tmp_path, "whole", **few), write_config(tmp_path, "killed", **few)
+    given = ("cluster.trainers=2", "cluster.graders=2", "grading.workers=0", "cluster.restarts=30")
+    with command(whole, *given, log=tmp_path / "whole.log") as process:
+        assert process.wait(600) == 0, (tmp_path / "whole.log").read_text()
+    folder, log, draw, kills = tmp_path / "killed", tmp_path / "log", random.Random(0), 0
+    while True:
+        with command(killed, *given, "--resume", log=log) as process:
+            while process.poll() is None:
+                time.sleep(draw.uniform(0.5, 6.0))
+                targets = [process.pid, *descendants(process.pid)]
+                if kills < 50 and process.poll() is None and steps(folder) < 58:
+                    target = process.pid if draw.random() < 0.06 else draw.choice(targets)
+                    with suppress(ProcessLookupError):
+                        os.kill(target, signal.SIGKILL)
+                        kills += 1
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, log.read_text()[-3000:]
+    assert kills == 50, f"the run was over after {kills} kills"
+    assert_same_run(folder, tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_ray_node_that_dies_in_the_middle_of_a_step(tmp_path: Path) -> None:
+    """Three raylets; the one with a trainer is killed: its parts go to the others, and the records are complete."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    nodes: list[Any] = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    try:
+        config = write_config(tmp_path, "ray", steps=30, eval={"problems": 0})
+        folder, log = tmp_path / "ray", tmp_path / "log"
+        given = (f"cluster.address={cluster.address}", "cluster.trainers=2", "cluster.trainer_machines=2")
+        with command(config, *given, "cluster.graders=2", "grading.workers=0", log=log) as process:
+            until(lambda: steps(folder) >= 5 or process.poll() is not None, 400)
+            assert process.poll() is None, log.read_text()
+            raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+            trainers = [int(part.pid or 0) for part in places(folder).trainers]
+            ours = [node for pid, node in raylets.items() if set(trainers) & set(descendants(pid))]
+            assert ours, "a trainer is not on the node of the command"
+            cluster.remove_node(ours[0], allow_graceful=False)
+            assert process.wait(600) == 0, log.read_text()
+    finally:
+        cluster.shutdown()
+    rows = records(folder, "rollouts.jsonl")
+    assert len(rows) == 30 * 16
+    assert [row["step"] for row in records(folder, "metrics.jsonl")] == list(range(1, 31))
+    assert max(part.restarts for part in places(folder).trainers) >= 1, json.dumps(str(places(folder)))
