@@ -49,17 +49,21 @@ def train(
         from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.stages.names import check_run_names
 
+        if run.stages[0].cluster.starts:
+            from reasoner.cluster.parts import engine_overrides
+            from reasoner.cluster.run import run_cluster
+
+            if replay is not None:
+                raise ConfigError("bad-value", "--replay samples and grades nothing: leave cluster.* out.")
+            run = load_config(config, [*(overrides or []), *engine_overrides(run)])
+            if not dry_run:
+                check_run_names(run, resume=resume)
+                raise typer.Exit(run_cluster(run, source=config, overrides=overrides or [], resume=resume))
         prepare_process()
         if replay is None:
             check_run_names(run, resume=resume or dry_run)
         if dry_run:
             print_data(run)
-        if run.stages[0].cluster.starts and not dry_run:
-            from reasoner.cluster.run import run_cluster
-
-            if replay is not None:
-                raise ConfigError("bad-value", "--replay samples and grades nothing: leave cluster.* out.")
-            raise typer.Exit(run_cluster(run, source=config, overrides=overrides or [], resume=resume))
         with loading_told("torch and the engine"):
             go_offline_where_cut_off()
             skip_unused_packages()

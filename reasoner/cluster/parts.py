@@ -42,7 +42,9 @@ def forwarded() -> dict[str, str]:
 
 
 def engine_overrides(config: RunConfig) -> list[str]:
-    """Return the overrides that let every stage that samples use the samplers."""
+    """Return the overrides that let every stage that samples use the samplers, if there are any."""
+    if not cluster_of(config).samplers:
+        return []
     found: list[str] = []
     for index, stage in enumerate(config.stages):
         if not stage.needs_engine or METHODS[stage.method].policy == "reward":
@@ -68,7 +70,7 @@ def trainer_command(
     cluster = cluster_of(config)
     output = Path(config.output).resolve()
     more = [f"output={output}", f"cluster.file={file.resolve()}"]
-    more += engine_overrides(config) if cluster.samplers else []
+    more += engine_overrides(config)
     words = start.words(*more, *(["--resume"] if resume else []))
     count, machines = max(1, cluster.trainers), cluster.trainer_machines
     if count > 1 or cluster.accelerate:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from reasoner.config.estimators import traits_of
+from reasoner.config.mappings import is_mapping
 from reasoner.config.methods import METHODS
-from reasoner.config.sections import ModelSection, ScratchConfig
+from reasoner.config.sections import ClusterSection, ModelSection, ScratchConfig
 from reasoner.config.stage import StageConfig
 from reasoner.model.families import Experts, experts_of
+from verifiers.plain_yaml import read_yaml_file
 
 SCRATCH_VOCABULARY = 259
 """256 bytes and three special tokens."""
@@ -65,10 +67,16 @@ class Split(NamedTuple):
     """True if FSDP2 shards weights, gradients and optimizer over the processes."""
 
     @classmethod
-    def launched(cls) -> Split:
-        """Read what `accelerate launch` or torchrun has set for this process."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        return cls(count, count > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"))
+    def of(cls, cluster: ClusterSection) -> Split:
+        """Read what `accelerate launch` or torchrun has set for this process, or what `cluster` will start."""
+        if "WORLD_SIZE" in os.environ:
+            count = int(os.environ["WORLD_SIZE"])
+            return cls(count, count > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"))
+        count, sharded = max(1, cluster.trainers), False
+        if count > 1 and cluster.accelerate and (file := Path(cluster.accelerate)).is_file():
+            found = read_yaml_file(file)
+            sharded = is_mapping(found) and found.get("distributed_type") == "FSDP"
+        return cls(count, sharded)
 
 
 class Estimate(NamedTuple):
@@ -170,9 +178,9 @@ def estimate(
         on_gpu: True: engine and reference have bfloat16 weights; False: everything is in float32, in the memory of the
             process.
         tokens: token counts of a step; None: a pass is as large as `batch` allows.
-        split: the processes of the run; None: those that were launched.
+        split: the processes of the run; None: those that were launched, or that `cluster` starts.
     """
-    split = split or Split.launched()
+    split = split or Split.of(stage.cluster)
     shape = shape_of(stage.model)
     if shape is None:
         return None
@@ -292,7 +300,7 @@ def memory_line(
         >>> print(memory_line(resolve({"task": "gsm8k", "model": "org/Model-1.5B"}).stages[0])[:46])
         about 1.5 billion parameters; on a GPU about 4
     """
-    split = split or Split.launched()
+    split = split or Split.of(stage.cluster)
     found = estimate(stage, on_gpu=on_gpu, tokens=tokens, split=split)
     if found is None:
         return "memory: unknown until the model is available (give a folder with config.json, or a name with its size)"
