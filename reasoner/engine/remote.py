@@ -355,7 +355,7 @@ class PlacedServer(Server):
         super().revive()
 
     def failure_hint(self) -> str:
-        return f"The log of sampler {self._number} in RUN/cluster says why; `reasoner cluster status` shows all parts."
+        return f"The log of sampler {self._number} in RUN/cluster says why; `reasoner cluster status RUN` shows all parts."
 
 
 class OwnServer(Server):

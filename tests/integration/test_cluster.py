@@ -123,9 +123,10 @@ def test_fifty_kills_of_any_part_leave_the_same_records(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_ray_node_that_dies_in_the_middle_of_a_step(tmp_path: Path) -> None:
+def test_a_ray_node_that_dies_in_the_middle_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three raylets; the one with a trainer is killed: its parts go to the others, and the records are complete."""
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
