@@ -16,7 +16,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(successes: float, total: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(successes: float, total: float, confidence: float = 0.95) -> Interval:
     """Return Wilson's score interval of a proportion (Wilson 1927); (0, 1) if there are no trials.
 
     Raises:

@@ -45,6 +45,14 @@ def evaluate(
     data: Annotated[
         list[str] | None, typer.Option("--data", help="Path of a suite's data: SUITE=PATH; repeatable.")
     ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pairs",
+            help="Rows {prompt, chosen, rejected} for a reward model, as in RewardBench, RewardBench 2 or docs/data.md;"
+            " repeatable.",
+        ),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="Completions per problem (K). Default: 1.")
     ] = None,
@@ -94,9 +102,12 @@ def evaluate(
 
     A suite is evaluated by its own definition; options given here are recorded as deviations from it. Each suite's
     result is written as soon as it is finished: the same command continues after an interruption.
+
+    A reward model is evaluated on --pairs: accuracy by subset, calibration, bias towards length (docs/rlhf.md).
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage
+        from reasoner.cli.reward_pairs import check_no_other, check_samples, on_pairs, read_pairs
         from reasoner.cli.suites import data_paths, suite_names
         from reasoner.cli.tasks import task_options
         from reasoner.config.found import check_found
@@ -109,6 +120,26 @@ def evaluate(
         found = model_and_stage(model)
         folder, trained = found.path, found.stage
         check_model(folder, "MODEL")
+        if pairs:
+            check_no_other(
+                {
+                    "--task": task, "--suite": suite, "--data": data, "--samples": samples, "--split": split,
+                    "--option": option, "--engine": engine, "--temperature": temperature, "--top-p": top_p,
+                    "--max-tokens": max_tokens, "--verifier": verifier, "--verifier-option": verifier_option,
+                    "--seed": seed,
+                }
+            )  # fmt: skip
+            prompt = _given({"chat": chat, "system": system, "template": template})
+            stage, choices = read_pairs(found, pairs, prompt=prompt, overrides=overrides or [])
+            _while_it_is_there(
+                found,
+                model,
+                lambda folder: on_pairs(
+                    _of_model(stage, folder), choices, most=problems, output=output, as_json=as_json
+                ),
+            )
+            return
+        check_samples(found, model)
         names = suite_names(suite) if suite is not None else []
         if names and (task or split or option or verifier or verifier_option):
             raise ConfigError(

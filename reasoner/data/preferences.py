@@ -5,7 +5,7 @@ A row has one of these shapes, recognised by its columns (`preferences.columns` 
   {prompt, chosen, rejected}         texts; prompt, chosen and rejected may be lists of chat messages
   {chosen, rejected}                 whole conversations: messages, or transcripts of "Human:" and "Assistant:" turns
   {prompt, first, second, label}     the label names the better one, or a tie
-Optional columns: `probability` (that the first is better), `margin`, `category` and `id`.
+Optional columns: `probability` (that the first is better), `margin`, `category` (or `subset`) and `id`.
 """
 
 from __future__ import annotations
@@ -140,14 +140,25 @@ def pair_of(row: Mapping[str, object], section: PreferenceSection, *, where: str
     if fault := prompt_fault(prompt):
         raise UnusableRow(fault)
     return Pair(
-        id=str(row.get("id") or where),
+        id=id_of(row, where),
         prompt=prompt,
         first=first,
         second=second,
         target=target,
         margin=_margin(row.get("margin")),
-        category=str(row.get("category") or ""),
+        category=category_of(row),
     )
+
+
+def id_of(row: Mapping[str, object], where: str) -> str:
+    """Return the row's own id, which may be 0; `where` it is without one."""
+    own = row.get("id")
+    return where if own is None or own == "" else str(own)
+
+
+def category_of(row: Mapping[str, object]) -> str:
+    """Return the category of a row, which RewardBench and others call its subset; "" without one."""
+    return str(row.get("category") or row.get("subset") or "")
 
 
 def prompt_fault(prompt: Prompt) -> str | None:

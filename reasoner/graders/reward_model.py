@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -75,8 +75,8 @@ class RewardModel:
     def _load(self, dtype: str) -> None:
         path = self.path
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                path, dtype=compute_dtype(dtype, self.device), trust_remote_code=False
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype=compute_dtype(dtype, self.device), trust_remote_code=False, output_loading_info=True
             )
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise ModelError(
@@ -85,12 +85,26 @@ class RewardModel:
             ) from error
         if not hasattr(model, "score"):
             raise ModelError(f"reward model {path!r} must have a `score` head; {type(model).__name__} has none.")
+        if any(name.startswith("score.") for name in loaded["missing_keys"]):
+            raise ModelError(
+                f"reward model {path!r} must have a trained `score` head; its weights have none: it generates text."
+                " Train a reward model with method: reward_model, or check the name."
+            )
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
         self.head = self.model.get_submodule("score")
 
-    @torch.no_grad()
     def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
-        """Return K rewards per row, in order, rescaled to mean 0 and std 1 over the training completions.
+        """Return K rewards per row, in order, rescaled to mean 0 and std 1 over the training completions."""
+        mean, std = self.card.mean, self.card.std
+        return [[(value - mean) / std for value in values_K] for values_K in self.outputs(rows)]
+
+    @torch.no_grad()
+    def outputs(
+        self, rows: Sequence[Encoded], *, on_progress: Callable[[int], object] = lambda done: None
+    ) -> list[list[float]]:
+        """Return the K outputs of the heads per row, in order, as the model gives them.
+
+        `on_progress` is called with the number of rows of each forward pass.
 
         On the CPU each row is run in its own forward pass, so that no bit of its reward depends on which rows were
         queued with it: a resumed run reproduces the rewards.
@@ -108,7 +122,8 @@ class RewardModel:
                 forward = padded(batch.select(chosen)).to(self.device)
                 found = last_token_scores(decoder, self.head, forward)
                 for row, scores in zip(chosen, found.double().cpu().tolist(), strict=True):
-                    scores_BK[row] = [(score - self.card.mean) / self.card.std for score in scores]
+                    scores_BK[row] = scores
+                on_progress(len(chosen))
         if self.shared is None and self.device.type != "cpu":
             move(self.model, "cpu")
         return scores_BK

@@ -24,7 +24,7 @@ from tasks.inputs.values import (
 )
 
 Row = Mapping[str, object]
-KEPT = ("id", "margin", "category", "probability")
+KEPT = ("id", "margin", "category", "subset", "probability")
 """Our own optional columns that a row of any format may have."""
 
 
