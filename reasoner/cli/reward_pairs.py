@@ -61,11 +61,13 @@ def read_pairs(
     """Return the settings of the evaluation and the rows of the files, before anything heavy is imported.
 
     Raises:
-        ConfigError: the model is known to be no reward model, or a setting is wrong or not read here.
+        ConfigError: the model is known to be no reward model, a setting is wrong or not read here, or too many rows
+            cannot be used.
         TaskError: a file cannot be read.
     """
     from reasoner.config.load import resolve
-    from reasoner.data.choices import load_choices
+    from reasoner.data.choices import CHOICE_SHAPE, load_choices
+    from reasoner.data.rows import RowPolicy, report_bad_rows
 
     if found.stage is not None and not is_reward_model(found):
         raise ConfigError(
@@ -83,7 +85,18 @@ def read_pairs(
         "prompt": dict(prompt),
     }
     stage = resolve(raw, overrides, where="reasoner eval").stages[0]
-    return stage, load_choices(stage.preferences)
+    choices = load_choices(stage.preferences)
+    if choices.ties and not choices.rows:
+        raise ConfigError(
+            "bad-value", f"all usable rows of {', '.join(files)} are labelled as ties: none can be ranked."
+        )
+    report_bad_rows(
+        choices.bad,
+        total=len(choices.rows) + len(choices.bad),
+        policy=RowPolicy(stage.preferences.bad_rows, "preferences.bad_rows"),
+        shape=CHOICE_SHAPE,
+    )
+    return stage, choices
 
 
 def on_pairs(stage: StageConfig, choices: Choices, *, most: int | None, output: Path | None, as_json: bool) -> None:

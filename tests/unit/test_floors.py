@@ -133,6 +133,9 @@ NO_TORCH = (
     *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
     *(
         "evaluation/reward_report.py",
+        "evaluation/reward_bench.py",
+        "evaluation/choices_report.py",
+        "data/choices.py",
         "preflight/dry_run.py",
         "preflight/memory.py",
         "preflight/fits.py",
