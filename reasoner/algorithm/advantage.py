@@ -119,17 +119,28 @@ def reinforce_pp_baseline(batch: Batch, *, whiten: bool = True) -> Batch:
 
 
 def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 0.95, kl_coef: float = 0.0, whiten: bool = True) -> Batch:
-    """Compute GAE advantages and returns of token rewards and values (PPO), whitened over the batch.
+    """Compute GAE advantages and returns of `token_rewards` and values (PPO); raises ValueError as `gae_of` does."""
+    return gae_of(batch, token_rewards(batch, kl_coef=kl_coef), gamma=gamma, lam=lam, whiten=whiten)
+
+
+def gae_of(batch: Batch, rewards_N: Tensor, *, gamma: float = 1.0, lam: float = 0.95, whiten: bool = True) -> Batch:
+    """Compute GAE advantages and returns of given token rewards and values, whitened over the batch.
 
     Schulman et al., arXiv:1506.02438. It runs over the policy's own tokens: the replies of an environment between them
-    take no time and have no value.
+    take no time and have no value. For an estimator of your own that rewards steps (process rewards): docs/rlhf.md.
 
+    Args:
+        batch: the rows.
+        rewards_N: [N] float64 reward of each completion token; those of masked tokens are ignored.
+        gamma: discount per token.
+        lam: lambda of GAE.
+        whiten: subtract the mean of the advantages and divide by their standard deviation.
     Raises:
         ValueError: values_N is not set.
     """
     if batch.values_N is None:
         raise ValueError("values_N must be set for GAE; got None. Use a method with a value head (ppo).")
-    rewards_N, values_N = token_rewards(batch, kl_coef=kl_coef), batch.values_N.double()
+    values_N = batch.values_N.double()
     advantages_N = torch.zeros(len(batch.row_N), dtype=torch.float64)
     returns_N = torch.zeros(len(batch.row_N), dtype=torch.float32)
     for tokens in _acting(batch):
