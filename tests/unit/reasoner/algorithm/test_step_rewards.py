@@ -51,9 +51,8 @@ def test_returns_are_the_rewards_to_come(batch: Batch) -> None:
 
 
 def test_without_a_step_reward_it_is_the_trainers_own(batch: Batch) -> None:
-    options = {"gamma": 0.99, "lam": 0.9}
-    ours = get_estimator(f"{EXAMPLE}:step_gae").function(batch, step_reward=0.0, **options)
-    theirs = gae(batch, **options)
+    ours = get_estimator(f"{EXAMPLE}:step_gae").function(batch, step_reward=0.0, gamma=0.99, lam=0.9)
+    theirs = gae(batch, gamma=0.99, lam=0.9)
     assert ours.advantages_N is not None
     assert theirs.advantages_N is not None
     assert torch.equal(ours.advantages_N, theirs.advantages_N)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from accelerate import Accelerator
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from reasoner.cli import app
 from reasoner.config.load import resolve
@@ -106,7 +105,7 @@ def reads_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
         self: RewardModel, rows: Sequence[Encoded], *, on_progress: Callable[[int], object] = lambda done: None
     ) -> list[list[float]]:
         on_progress(len(rows))
-        return [[float(str(self.tokenizer.decode(row.completion_ids)).split()[0])] for row in rows]
+        return [[float(str(self.tokenizer.decode([*row.completion_ids])).split()[0])] for row in rows]
 
     monkeypatch.setattr(RewardModel, "outputs", outputs)
 

@@ -77,10 +77,9 @@ ROWS: list[dict[str, Any]] = [
 
 def written(path: Path) -> str:
     if path.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
+        from datasets import Dataset
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+        Dataset.from_list(ROWS).to_parquet(path)
     elif path.suffix == ".csv":
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, [*ROWS[0]])
