@@ -50,6 +50,7 @@ def test_a_run_with_an_environment_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_kills(tmp_path: Path) -> None:
     killed_as_whole(tmp_path, 20)
 
