@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config, resolve
 from reasoner.engine.environment import prepare_process
 from reasoner.errors import FAILED, ReasonerError
@@ -113,6 +114,11 @@ def run(config: str | Path | Mapping[str, object], *, resume: bool = False, **ov
     loaded = resolve(config, given) if isinstance(config, Mapping) else load_config(str(config), given)
     prepare_process(late="torch" in sys.modules)
     check_run_names(loaded, resume=resume)
+    if any(stage.cluster.starts for stage in loaded.stages):
+        raise ConfigError(
+            "bad-value",
+            "cluster.* starts further processes, which only the command does: `reasoner train CONFIG`. Leave it out.",
+        )
     from reasoner.stages.pipeline import run_pipeline
 
     run_pipeline(loaded, resume=resume, names_checked=True)

@@ -121,7 +121,7 @@ def on_main(action: Callable[[], None]) -> None:
     """Run the action on the main process while the others wait for it.
 
     Raises:
-        RuntimeError: on the other processes, if the action failed on the main one, so that none waits forever.
+        ProcessError: on the other processes, if the action failed on the main one, so that none waits forever.
     """
     if count() == 1:
         action()
@@ -136,12 +136,21 @@ def on_main(action: Callable[[], None]) -> None:
     if error is not None:
         raise error
     if message is not None:
-        raise RuntimeError(f"the main process failed: {message}")
+        raise ProcessError(f"the main process failed: {message}")
 
 
 def same_everywhere(path: Path | None) -> Path | None:
     """Return the main process's path, on every process."""
     return gather(path)[0]
+
+
+def says_another_ended(error: BaseException) -> bool:
+    """Return True if an error says only that another process of the run has ended, or did not arrive.
+
+    Where gradients are added, gloo raises a plain RuntimeError that names its file, and NCCL a DistError.
+    """
+    gloo = isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+    return count() > 1 and (gloo or isinstance(error, ProcessError | dist.DistError))
 
 
 def leave() -> None:

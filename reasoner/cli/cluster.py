@@ -31,8 +31,14 @@ def status(
     """Show who is alive, on which machine, and with which version of the weights. Exit status 1: something is down."""
     with plain_errors():
         from reasoner.storage.cluster_file import CLUSTER_FILE, CLUSTER_FOLDER, read_places
+        from reasoner.storage.files import RunError
 
         file = run / CLUSTER_FOLDER / CLUSTER_FILE if run.is_dir() else run
+        if not file.is_file():
+            raise RunError(
+                f"{file} must be there; it is not. Name the folder of a run that was started with cluster.trainers,"
+                " samplers or graders."
+            )
         places = read_places(file)
         if as_json:
             typer.echo(json.dumps(asdict(places)))
@@ -63,6 +69,8 @@ def _table(places: Places) -> list[str]:
     ]
     if places.kept_by is None:
         return [*lines, "written by hand: nobody watches these parts"]
+    if places.ended:
+        return [*lines, f"ended by {places.kept_by}, {_age(places.time)} ago"]
     if _gone(places):
         return [
             *lines,
@@ -85,9 +93,7 @@ def _cells(place: Place) -> tuple[str, ...]:
 
 def _gone(places: Places) -> bool:
     """Return True if the command that started the parts keeps the file no more, though it has not ended them."""
-    parts = (*places.trainers, *places.samplers, *places.graders)
-    ended = all(place.state == "ended" for place in parts)
-    return places.kept_by is not None and not ended and time.time() - (places.time or 0.0) > OLD_SECONDS
+    return places.kept_by is not None and not places.ended and time.time() - (places.time or 0.0) > OLD_SECONDS
 
 
 def _age(since: float | None) -> str:

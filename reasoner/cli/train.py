@@ -49,16 +49,18 @@ def train(
         from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.stages.names import check_run_names
 
-        if run.stages[0].cluster.starts:
-            from reasoner.cluster.parts import engine_overrides
+        if any(stage.cluster.starts for stage in run.stages):
+            from reasoner.cluster.parts import check_cluster, engine_overrides
             from reasoner.cluster.run import run_cluster
 
+            check_cluster(run)
             if replay is not None:
                 raise ConfigError("bad-value", "--replay samples and grades nothing: leave cluster.* out.")
-            run = load_config(config, [*(overrides or []), *engine_overrides(run)])
+            given = [*(overrides or []), *engine_overrides(run)]
+            run = load_config(config, given)
             if not dry_run:
                 check_run_names(run, resume=resume)
-                raise typer.Exit(run_cluster(run, source=config, overrides=overrides or [], resume=resume))
+                raise typer.Exit(run_cluster(run, source=config, overrides=given, resume=resume))
         prepare_process()
         if replay is None:
             check_run_names(run, resume=resume or dry_run)

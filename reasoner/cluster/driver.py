@@ -1,28 +1,29 @@
 """Starts the parts of a run, watches them, starts again what dies, and ends with the trainers.
 
 Keeps `RUN/cluster/cluster.json` (where every part is) and one log a part beside it. Everything runs in one thread but
-for the health checks, which may wait.
+for the health checks and the regular writing of cluster.json, which must not wait for a part that is slow to end.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
+import queue
 import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from reasoner.cluster.health import Answer, ask
+from reasoner.cluster.part import Part, say
 from reasoner.cluster.parts import (
     Start,
     cluster_of,
@@ -41,11 +42,14 @@ from reasoner.storage.cluster_file import (
     Asked,
     Place,
     Places,
+    State,
     now,
     read_asked,
     write_places,
 )
+from reasoner.storage.files import as_disk_error, write_atomic
 from reasoner.storage.run_lock import LOCK_FILE, locked
+from verifiers.one_writer import Held, WriterLock
 
 LOOP_SECONDS = 0.2
 LOOK_SECONDS = 5.0
@@ -57,37 +61,14 @@ LONGEST_PAUSE = 30.0
 TAIL_BYTES = 1 << 16
 """Bytes from the end of metrics.jsonl that hold its last row."""
 ENGINE_KEY, VERIFIER_TOKEN = "REASONER_ENGINE_KEY", "REASONER_VERIFIER_TOKEN"
-RESTARTED = ("EngineError",)
-"""Errors in failed.json after which a run goes on: its servers were lost, and are started again."""
+RESTARTED = ("EngineError", "ProcessError")
+"""Errors in failed.json after which a run goes on: its servers, or others of its trainers, were lost."""
 
 
 class ClusterError(ReasonerError, RuntimeError):
     """A part of the run cannot be started, or dies again and again; the message says which, and where its log is."""
 
     exit_code = FAILED
-
-
-@dataclass
-class Part:
-    """One part of the run and what became of it."""
-
-    role: str
-    number: int
-    place: Place
-    seat: AnySeat | None = None
-    port: int = 0
-    failures: int = 0
-    """Ends since the last success."""
-    not_before: float = 0.0
-    """Monotonic time before which it is not started again."""
-    started: float = 0.0
-    answered: float = 0.0
-    """Monotonic time of its last answer to a health check; 0: none since its start."""
-
-    @property
-    def name(self) -> str:
-        """How it is called in messages and log files."""
-        return f"{self.role}-{self.number}"
 
 
 @dataclass
@@ -98,8 +79,6 @@ class Driver:
     start: Start
     placement: Placement
     resume: bool
-    _ending: list[int] = field(default_factory=list[int])
-    """Signals received."""
 
     def __post_init__(self) -> None:
         cluster = cluster_of(self.config)
@@ -116,93 +95,135 @@ class Driver:
         }
         self.key = os.environ.get(ENGINE_KEY, "").strip() or secrets.token_urlsafe(24)
         self.token = os.environ.get(VERIFIER_TOKEN, "").strip() or secrets.token_urlsafe(24)
+        self._signals_received, self._ending, self._closing = 0, False, False
         self._asked: Asked | None = None
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._written, self._looked = 0.0, 0.0
+        self._answers: queue.SimpleQueue[tuple[Part, float, Answer]] = queue.SimpleQueue()
+        self._writing, self._changed = threading.Lock(), True
         self._reached, self._progress_due = (0, 0), 0.0
-        self._checking: threading.Thread | None = None
-        self._trainers_started = 0.0
+        self._trainers_started = False
+        self._earlier_failures: dict[Path, tuple[int, int]] = {}
+        """Each failed.json that was there when the trainers were started: inode and time."""
 
     def run(self) -> int:
         """Run until the trainers have ended; return the exit status.
 
         Raises:
             ClusterError: a part dies again and again, or a machine does not see the run folder.
+            DiskError: the disk of the run folder is full.
+            RunError: another command starts parts for this run folder.
         """
         os.environ[ENGINE_KEY], os.environ[VERIFIER_TOKEN] = self.key, self.token  # for all parts, see `forwarded`
-        with locked(self.folder), self._signals():
+        advice = "Free disk space, then continue with --resume."
+        with as_disk_error(f"data of the run {self.root}", self.root, advice), locked(self.folder), self._signals():
             (self.folder / ASKED_FILE).unlink(missing_ok=True)
-            self._write()
+            ended = threading.Event()
+            writer = threading.Thread(target=self._write_regularly, args=(ended,), daemon=True)
+            writer.start()
             try:
                 return self._watch()
             finally:
-                for part in self._all():
-                    if part.seat is not None:
-                        with suppress(SeatLost):
-                            part.seat.close()
-                    part.place.state = "ended"
+                self._closing = True
+                self._end_all()
+                ended.set()
+                writer.join()
                 self._write()
 
     def _watch(self) -> int:
         while True:
-            for part in [*self.parts["grader"], *self.parts["sampler"]]:
+            if self._signals_received and not self._ending:
+                self._end_trainers()
+            self._look()
+            for part in self._servers():
                 self._tend(part)
             code = self._tend_trainers()
             if code is not None:
                 return code
-            self._look()
-            if time.monotonic() - self._written > LOOK_SECONDS:
+            if self._changed:
                 self._write()
             time.sleep(LOOP_SECONDS)
+
+    def _end_trainers(self) -> None:
+        """Let the trainers write a checkpoint and end."""
+        self._ending = True
+        self._tell("stopping after this step, with a checkpoint (again: at once)")
+        for part in self.parts["trainer"]:
+            if part.seat is not None:
+                with suppress(SeatLost):
+                    part.seat.interrupt()
+
+    def _end_all(self) -> None:
+        """End all parts, side by side, and give up their seats."""
+        seated = [part for part in self._all() if part.seat is not None]
+
+        def end(part: Part) -> None:
+            assert part.seat is not None
+            with suppress(SeatLost):
+                part.seat.stop()
+
+        with ThreadPoolExecutor(max(1, len(seated))) as pool:
+            list(pool.map(end, seated))
+        for part in seated:
+            assert part.seat is not None
+            with suppress(SeatLost, OSError):
+                part.poll(self.root)
+            with suppress(SeatLost):
+                part.seat.close()
+        for part in self._all():
+            part.set("ended", part.place.why)
 
     # Samplers and graders
 
     def _tend(self, part: Part) -> None:
         """Start a server that does not run, if it may; take note of one that has ended."""
-        if part.seat is not None and part.place.state in ("starting", "up"):
-            try:
-                code = self._poll(part)
-            except SeatLost as error:
-                return self._lost(part, str(error))
-            waited = time.monotonic() - max(part.started, part.answered)
-            if code is not None:
-                self._failed(part, _ended(code))
-            elif part.place.state == "starting" and waited > cluster_of(self.config).wait_seconds:
-                self._failed(part, f"did not answer in {waited:.0f} s")
-            elif part.place.state == "up" and waited > HUNG_SECONDS:
-                self._failed(part, f"has not answered for {waited:.0f} s")
-        if part.role == "sampler":
-            asked = read_asked(self.folder)
-            if asked is None:
-                return None
-            self._asked = asked
-            if part.place.serves != asked.mark and part.seat is not None and part.place.state != "down":
-                part.seat.stop()
-                self._set(part, "down", "another model is asked for")
-                part.failures, part.not_before = 0, 0.0
-        running = part.place.state in ("starting", "up") and part.seat is not None
-        if not running and time.monotonic() >= part.not_before:
-            self._start_server(part)
-        return None
+        try:
+            self._note_end(part)
+            if part.role == "sampler" and not self._asked_for(part):
+                return
+            if not part.runs and time.monotonic() >= part.not_before:
+                self._start_server(part)
+        except SeatLost as error:
+            self._lost(part, str(error))
+
+    def _note_end(self, part: Part) -> None:
+        if not part.runs:
+            return
+        code = part.poll(self.root)
+        if code is not None:
+            self._failed(part, _ended(code))
+        elif part.place.state == "starting" and part.unanswered - part.started > cluster_of(self.config).wait_seconds:
+            self._failed(part, f"did not answer in {part.unanswered - part.started:.0f} s")
+        elif part.place.state == "up" and part.silent and part.unanswered - part.silent > HUNG_SECONDS:
+            self._failed(part, f"has not answered for {part.unanswered - part.silent:.0f} s")
+
+    def _asked_for(self, part: Part) -> bool:
+        """Return True if trainers have asked for samplers. One that serves another model is ended."""
+        asked = read_asked(self.folder)
+        if asked is None:
+            return False
+        self._asked = asked
+        if part.runs and part.place.serves != asked.mark:
+            part.stop(self.root)
+            self._set(part, "down", "another model is asked for")
+            part.failures, part.not_before = 0, 0.0
+        return True
 
     def _start_server(self, part: Part) -> None:
-        try:
-            seat = self._seat(part)
-            part.port = part.port or seat.free_port()
-            host, port = seat.host, part.port
-            if part.role == "sampler":
-                assert self._asked is not None
-                here = self.placement.one_machine
-                command = sampler_command(self.config, self._asked, host=host, port=port, key=self.key, here=here)
-                part.place.serves = self._asked.mark
-            else:
-                command = grader_command(self.config, host=host, port=port, token=self.token)
-            seat.start(command)
-        except SeatLost as error:
-            return self._lost(part, str(error))
+        """Start a server, at the port that it had. Raise SeatLost if there is no machine."""
+        seat = self._seat(part)
+        part.port = part.port or seat.free_port()
+        host, port = seat.host, part.port
+        if part.role == "sampler":
+            assert self._asked is not None
+            here = self.placement.one_machine
+            command = sampler_command(self.config, self._asked, host=host, port=port, key=self.key, here=here)
+            part.place.serves, part.place.version = self._asked.mark, None
+        else:
+            command = grader_command(self.config, host=host, port=port, token=self.token)
+        seat.start(command)
         part.place.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        part.started, part.answered = time.monotonic(), 0.0
-        return self._set(part, "starting", None)
+        part.started = time.monotonic()
+        part.answered = part.silent = part.unanswered = part.asked = 0.0
+        self._set(part, "starting", None)
 
     def _failed(self, part: Part, why: str) -> None:
         """Take note of the end of a part; it is started again after a pause that doubles.
@@ -210,10 +231,12 @@ class Driver:
         Raises:
             ClusterError: it has ended too often without success.
         """
-        if part.seat is not None:
-            with suppress(SeatLost):
-                part.seat.stop()
+        with suppress(SeatLost):
+            part.stop(self.root)
         part.failures = 1 if part.answered else part.failures + 1
+        if not part.answered:
+            part.port = 0  # maybe another program has it
+        part.answered = 0.0
         part.place.restarts += 1
         part.not_before = time.monotonic() + min(LONGEST_PAUSE, 2 ** (part.failures - 1) - 1)
         self._set(part, "down", why)
@@ -223,8 +246,9 @@ class Driver:
 
     def _lost(self, part: Part, why: str) -> None:
         """Take note that the machine of a part is gone: it needs another seat."""
-        part.seat, part.port = None, 0
-        self._failed(part, f"is on a machine that is gone ({why})")
+        gone = "is on a machine that is gone" if part.seat is not None else "has got no machine"
+        part.leave_seat()
+        self._failed(part, f"{gone} ({why})")
 
     def _gives_up(self, part: Part, why: str) -> str:
         return (
@@ -238,39 +262,41 @@ class Driver:
     def _tend_trainers(self) -> int | None:
         """Start the trainers when the graders are up; return the run's exit status when they have ended."""
         trainers = self.parts["trainer"]
-        if any(part.seat is None or part.place.state in ("starting", "down") for part in trainers):
-            if any(part.place.state != "up" for part in self.parts["grader"]) and not self._trainers_started:
-                return None
+        if not all(part.runs and part.place.state == "up" for part in trainers):
             if self._ending:
                 return INTERRUPTED
+            if any(part.place.state != "up" for part in self.parts["grader"]) and not self._trainers_started:
+                return None
             if time.monotonic() >= trainers[0].not_before:
                 self._start_trainers()
             return None
         codes: list[int | None] = []
         for part in trainers:
             try:
-                codes.append(self._poll(part))
+                codes.append(part.poll(self.root))
             except SeatLost as error:
-                part.seat = None
-                self._stop_trainers(str(error), lost=True, first=part)
+                part.leave_seat()
+                self._stop_trainers(f"is on a machine that is gone ({error})", first=part)
                 return None
         self._note_progress()
         if all(code == 0 for code in codes):
             return 0
+        if self._ending:  # on another machine one may still write the checkpoint
+            return None if None in codes else INTERRUPTED
         ended = [(part, code) for part, code in zip(trainers, codes, strict=True) if code]
-        if not ended:
-            return None
-        return self._trainers_ended(*ended[0])
+        return self._trainers_ended(*ended[0]) if ended else None
 
     def _start_trainers(self) -> None:
-        trainers = self.parts["trainer"]
-        again = bool(self._trainers_started)
+        """Start all trainers; after the first time they go on with what the run folder holds."""
+        trainers, again = self.parts["trainer"], self._trainers_started
         try:
             seats = [self._seat(part) for part in trainers]
             self._check_folder(seats)
             port = seats[0].free_port()
-            if again:  # the processes that held it are dead, maybe on a machine that is gone
-                (self.root / LOCK_FILE).unlink(missing_ok=True)
+            if again:
+                self._remove_lock()
+            self._earlier_failures = self._failures()
+            self._trainers_started = True
             for part, seat in zip(trainers, seats, strict=True):
                 seat.start(
                     trainer_command(
@@ -285,51 +311,68 @@ class Driver:
                 )
                 self._set(part, "up", None)
         except SeatLost as error:
-            self._stop_trainers(str(error), lost=True)
-            return
-        self._trainers_started = time.time()
+            self._stop_trainers(f"has got no machine ({error})")
 
     def _check_folder(self, seats: list[AnySeat]) -> None:
         """Raise ClusterError if a machine does not see the run folder."""
         seen, content = self.folder / "seen", secrets.token_hex(16)
-        seen.write_text(content, encoding="utf-8")
+        write_atomic(seen, content.encode())
         for seat in seats:
             if not seat.sees(str(seen), content):
                 raise ClusterError(
                     f"{seat.machine} must see the run folder {self.root} as this machine does; it does not. Set output"
                     " to a folder of a file system that all machines with trainers share (NFS, Lustre)."
                 )
+        seen.unlink()
+
+    def _remove_lock(self) -> None:
+        """Remove the lock of trainers that are dead, maybe on a machine that is gone.
+
+        Raises:
+            ClusterError: somebody else writes the run.
+        """
+        file = self.root / LOCK_FILE
+        try:
+            WriterLock.hold(file).release()
+        except Held as held:
+            if held.seen and held.writer is not None and held.writer.host == socket.gethostname():
+                raise ClusterError(
+                    f"{self.root} is being written by {held}, which took it over while its trainers were down. Stop"
+                    " that, then continue with --resume."
+                ) from held
+            file.unlink(missing_ok=True)
 
     def _trainers_ended(self, part: Part, code: int) -> int | None:
-        if self._ending or code == INTERRUPTED:
+        if code == INTERRUPTED:
             return INTERRUPTED
         failure = self._failure()
-        if failure is not None and failure["error"] not in RESTARTED:
+        if failure is not None and failure not in RESTARTED:
             return FAILED  # the trainer's own output says what to do
         if code == USAGE and len(self.parts["trainer"]) == 1 and max(1, cluster_of(self.config).trainers) == 1:
             return USAGE
         self._stop_trainers(_ended(code), first=part)
         return None
 
-    def _stop_trainers(self, why: str, *, lost: bool = False, first: Part | None = None) -> None:
-        """End what is left of the trainers; they are started again, all of them."""
+    def _stop_trainers(self, why: str, *, first: Part | None = None) -> None:
+        """End what is left of the trainers; they are started again, all of them.
+
+        Args:
+            why: what became of `first`.
+            first: the one that has ended; None: it is one without a seat.
+        """
         trainers = self.parts["trainer"]
         for part in trainers:
-            if part.seat is None:
-                continue
             try:
-                part.seat.stop()
-                self._poll(part)
+                part.stop(self.root)
             except SeatLost:
-                part.seat = None
-        told = first or trainers[0]
+                part.leave_seat()
+        told = first or next((part for part in trainers if part.seat is None), trainers[0])
         for part in trainers:
             if part is not told:
                 part.place.restarts += 1
                 part.failures += 1
                 self._set(part, "down", "ends with the others")
-        told.answered = 0.0
-        self._failed(told, "is on a machine that is gone (" + why + ")" if lost else why)
+        self._failed(told, why)
         for part in trainers:
             part.not_before = told.not_before
 
@@ -339,7 +382,7 @@ class Driver:
             return
         self._progress_due = time.monotonic() + LOOK_SECONDS / 5
         reached = max(
-            ((index, step) for index in range(len(self.config.stages)) if (step := last_step(self._stage(index)))),
+            ((index, step) for index, stage in enumerate(self._stages()) if (step := last_step(stage))),
             default=(0, 0),
         )
         if reached > self._reached:
@@ -347,16 +390,25 @@ class Driver:
             for part in self.parts["trainer"]:
                 part.failures, part.place.version = 0, str(reached[1])
 
-    def _stage(self, index: int) -> Path:
-        return self.root / self.config.stage_folder(index).relative_to(self.config.output)
+    def _stages(self) -> list[Path]:
+        """Return the folders of the stages' records."""
+        return [self.config.stage_folder(index).resolve() for index in range(len(self.config.stages))]
 
-    def _failure(self) -> dict[str, object] | None:
-        """Return what stopped the trainers, if they said so in failed.json since they were started."""
-        for index in range(len(self.config.stages)):
-            file = self._stage(index) / "failed.json"
-            with suppress(OSError, ValueError):
-                if file.stat().st_mtime >= self._trainers_started:
-                    return dict(json.loads(file.read_bytes()))
+    def _failures(self) -> dict[Path, tuple[int, int]]:
+        """Return inode and time of each stage's failed.json."""
+        found: dict[Path, tuple[int, int]] = {}
+        for stage in self._stages():
+            with suppress(OSError):
+                about = (stage / "failed.json").stat()
+                found[stage / "failed.json"] = (about.st_ino, about.st_mtime_ns)
+        return found
+
+    def _failure(self) -> str | None:
+        """Return the error that stopped the trainers, if they said so in failed.json since they were started."""
+        for file, about in self._failures().items():
+            if about != self._earlier_failures.get(file):
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    return str(json.loads(file.read_bytes())["error"])
         return None
 
     # All parts
@@ -364,87 +416,70 @@ class Driver:
     def _all(self) -> Iterator[Part]:
         return (part for parts in self.parts.values() for part in parts)
 
+    def _servers(self) -> list[Part]:
+        return [*self.parts["grader"], *self.parts["sampler"]]
+
     def _seat(self, part: Part) -> AnySeat:
         if part.seat is None:
             part.seat = self.placement.seat(part.role, part.number)
             part.place.machine = part.seat.machine
         return part.seat
 
-    def _poll(self, part: Part) -> int | None:
-        """Return the exit status of a part, None while it runs; keep its output. Raise SeatLost if it is gone."""
-        assert part.seat is not None
-        report = part.seat.poll()
-        part.place.pid = report.pid
-        if report.output:
-            with (self.root / str(part.place.log)).open("ab") as log:
-                log.write(report.output)
-            if part.role == "trainer":
-                sys.stdout.write(self._decoder.decode(report.output))
-                sys.stdout.flush()
-        return report.code
-
     def _look(self) -> None:
-        """Check the health of the servers, in a thread of its own, one round at a time."""
-        if time.monotonic() - self._looked < LOOK_SECONDS / 5 or (self._checking and self._checking.is_alive()):
+        """Take note of the outcomes of health checks, and begin those that are due, each in a thread of its own."""
+        while not self._answers.empty():
+            self._heard(*self._answers.get())
+        for part in self._servers():
+            pause = LOOK_SECONDS if part.place.state == "up" else LOOK_SECONDS / 5
+            if part.runs and part.place.url and not part.asking and time.monotonic() - part.asked >= pause:
+                part.asking, part.asked = True, time.monotonic()
+                threading.Thread(target=self._ask, args=(part, part.place.url, part.started), daemon=True).start()
+
+    def _ask(self, part: Part, url: str, started: float) -> None:
+        sampler = part.role == "sampler"
+        answer = ask(url, key=self.key if sampler else self.token, seconds=LOOK_SECONDS, weights=sampler)
+        self._answers.put((part, started, answer))
+
+    def _heard(self, part: Part, started: float, answer: Answer) -> None:
+        part.asking = False
+        if part.started != started or not part.runs:
             return
-        self._looked = time.monotonic()
-        servers = [*self.parts["grader"], *self.parts["sampler"]]
-        asked = [part for part in servers if part.place.url and part.place.state in ("starting", "up")]
-        self._checking = threading.Thread(target=self._check, args=(asked,), daemon=True)
-        self._checking.start()
+        if not answer.up:
+            part.silent, part.unanswered = part.silent or answer.at, answer.at
+            return
+        part.answered, part.silent = answer.at, 0.0
+        part.place.version = answer.version or part.place.version
+        if part.place.state == "starting":
+            self._set(part, "up", None)
 
-    def _check(self, parts: list[Part]) -> None:
-        for part in parts:
-            began, url = part.started, part.place.url
-            if part.place.state == "up" and time.monotonic() - part.answered < LOOK_SECONDS:
-                continue
-            version = self._asks(part, f"{url}/health") is not None
-            if not version or part.started != began:
-                continue
-            part.answered = time.monotonic()
-            if part.role == "sampler" and (info := self._asks(part, f"{url}/weight_info")):
-                with suppress(ValueError, AttributeError):
-                    part.place.version = str(json.loads(info).get("weight_version"))
-            if part.place.state == "starting":
-                self._set(part, "up", None)
-
-    def _asks(self, part: Part, url: str) -> bytes | None:
-        """Return the answer to a GET; None: there is none."""
-        key = self.key if part.role == "sampler" else self.token
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=LOOK_SECONDS) as answer:
-                return bytes(answer.read(1 << 16))
-        except (OSError, urllib.error.URLError):
-            return None
-
-    def _set(self, part: Part, state: str, why: str | None) -> None:
-        part.place.state, part.place.why, part.place.since = state, why, now()
-        self._written = 0.0  # write soon
+    def _set(self, part: Part, state: State, why: str | None) -> None:
+        part.set(state, why)
+        self._changed = True
 
     def _write(self) -> None:
-        self._written = time.monotonic()
-        places = {f"{role}s": [part.place for part in parts] for role, parts in self.parts.items()}
-        keeper = f"process {os.getpid()} on {socket.gethostname()}"
-        write_places(self.file, Places(**places, kept_by=keeper, time=now()))
+        with self._writing:
+            self._changed = False
+            places = {f"{role}s": [part.place for part in parts] for role, parts in self.parts.items()}
+            keeper = f"process {os.getpid()} on {socket.gethostname()}"
+            write_places(self.file, Places(**places, kept_by=keeper, time=now()))
+
+    def _write_regularly(self, ended: threading.Event) -> None:
+        """Write cluster.json so often that everybody sees that this process lives."""
+        while not ended.wait(LOOK_SECONDS):
+            with suppress(OSError):  # the main thread says so
+                self._write()
 
     def _tell(self, sentence: str) -> None:
-        print(f"cluster: {sentence}", file=sys.stderr, flush=True)
+        say(sys.stderr, f"cluster: {sentence}\n")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """On the first Ctrl-C or SIGTERM let the trainers write a checkpoint and end; on the second end at once."""
 
         def asked(number: int, _: FrameType | None) -> None:
-            if self._ending:
+            self._signals_received += 1  # the loop does the rest: what it is doing may not be begun a second time
+            if self._signals_received > 1 and not self._closing:
                 raise KeyboardInterrupt
-            self._ending.append(number)
-            self._tell("stopping after this step, with a checkpoint (again: at once)")
-            for part in self.parts["trainer"]:
-                if part.seat is not None:
-                    with suppress(SeatLost):
-                        part.seat.interrupt()
 
         before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -2,7 +2,8 @@
 
 Started by `reasoner.cluster.seat` as a file, so that it imports nothing of the project. The first line of standard
 input is the command as JSON; the end of standard input, which comes also with the death of the process that started
-this one, ends everything. Standard output says `{"pid": N}` and at last `{"exit": STATUS}`.
+this one, ends everything; then the folder with the log, which nobody will read, is removed too. Standard output says
+`{"pid": N}` and at last `{"exit": STATUS}`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main() -> None:
             say({"exit": 127})
             return
     say({"pid": child.pid})
-    status, stopping = None, 0.0
+    status, stopping, alone = None, 0.0, False
     while status is None:
         ended = reap()
         if child.pid in ended:
@@ -112,9 +113,14 @@ def main() -> None:
         if word == b"interrupt":
             signal_group(child.pid, signal.SIGINT)
         else:  # "stop", or nobody is left
+            alone = not word
             stopping = time.monotonic() + spec["stop_seconds"]
             signal_group(child.pid, signal.SIGTERM)
     kill_all_below(os.getpid())
+    if alone:
+        import shutil  # slow to import, seldom needed
+
+        shutil.rmtree(spec["folder"], ignore_errors=True)
     say({"exit": status})
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reasoner.cluster.seat import FILES, PYTHON, Command
+from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
 from reasoner.config.sections import ClusterSection
-from reasoner.config.stage import RunConfig
+from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.storage.cluster_file import Asked
+from verifiers.terminal.program import STARTED_VARIABLE
 
 FORWARDED = ("REASONER_", "HF_", "VLLM_", "OMP_", "GOMP_", "ACCELERATE_", "GLOO_", "NCCL_", "TORCH_", "TOKENIZERS_")
 """Beginnings of the environment variables that parts on other machines get from the starting command."""
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx")
 """Endings of files that hold weights, which samplers get from the trainers."""
+PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "86400"}
+"""Seconds after Ctrl-C in which torchrun lets its processes end their step and write a checkpoint; it has 30, less than
+a step may take."""
 SAMPLER_STOP_SECONDS = 12.0
 """Time for a server to end: more than it gives itself (`reasoner.engine.serve.STOP_SECONDS`)."""
 
@@ -47,7 +54,7 @@ def engine_overrides(config: RunConfig) -> list[str]:
         return []
     found: list[str] = []
     for index, stage in enumerate(config.stages):
-        if not stage.needs_engine or METHODS[stage.method].policy == "reward":
+        if not _samples(stage):
             continue
         found.append(f"stages.{index}.engine.name=vllm-server")
         if stage.engine.name != "vllm-server":  # its options are those of another engine
@@ -69,13 +76,14 @@ def trainer_command(
     """
     cluster = cluster_of(config)
     output = Path(config.output).resolve()
-    more = [f"output={output}", f"cluster.file={file.resolve()}"]
-    more += engine_overrides(config)
+    places = {"output": str(output), "cluster.file": str(file.resolve())}
+    more = [f"{key}={json.dumps(place, ensure_ascii=False)}" for key, place in places.items()]  # YAML of any name
     words = start.words(*more, *(["--resume"] if resume else []))
     count, machines = max(1, cluster.trainers), cluster.trainer_machines
     if count > 1 or cluster.accelerate:
         words = [*_launcher(cluster, count, machines, machine, address, port), *words]
-    return Command((PYTHON, *words), environment=forwarded(), cwd=start.cwd)
+    typed = {STARTED_VARIABLE: json.dumps(sys.argv)}
+    return Command((PYTHON, *words), environment={**PATIENCE, **forwarded(), **typed}, cwd=start.cwd)
 
 
 def _launcher(
@@ -127,9 +135,37 @@ def grader_command(config: RunConfig, *, host: str, port: int, token: str) -> Co
     return Command((PYTHON, *words, *more), environment={**forwarded(), "REASONER_VERIFIER_TOKEN": token})
 
 
+def check_cluster(config: RunConfig) -> None:
+    """Check that the section `cluster` means the same for all stages, and does something.
+
+    Raises:
+        ConfigError: it does not; the message says what to set.
+    """
+    cluster = cluster_of(config)
+    if any(stage.cluster != cluster for stage in config.stages):
+        raise ConfigError(
+            "bad-value", "cluster must be the same in all stages: one command starts the parts of all. Set it once."
+        )
+    if not cluster.samplers:
+        return
+    sampling = [stage for stage in config.stages if _samples(stage)]
+    if not sampling:
+        methods = ", ".join(dict.fromkeys(stage.method for stage in config.stages))
+        raise ConfigError("no-effect", f"cluster.samplers does nothing: this run is {methods}. Leave it out.")
+    if any(stage.engine.name == "vllm-server" and stage.engine.options.get("urls") for stage in sampling):
+        raise ConfigError(
+            "bad-value",
+            "cluster.samplers starts servers, and engine.options.urls names others. Leave one of them out.",
+        )
+
+
 def cluster_of(config: RunConfig) -> ClusterSection:
     """Return the section `cluster` of a run, which is that of its first stage."""
     return config.stages[0].cluster
+
+
+def _samples(stage: StageConfig) -> bool:
+    return stage.needs_engine and METHODS[stage.method].policy != "reward"
 
 
 def _threads() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -109,8 +110,9 @@ class ThisMachine(Placement):
 def devices() -> list[str]:
     """Return the GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if said is not None:
-        return [name for name in said.split(",") if name.strip()]
+    if said is not None:  # CUDA ignores what follows an invalid name, such as -1
+        names = [name.strip() for name in said.split(",")]
+        return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

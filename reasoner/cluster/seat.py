@@ -93,6 +93,7 @@ class Seat:
             "environment": {**os.environ, **self._environment, **command.environment},
             "cwd": command.cwd if command.cwd and Path(command.cwd).is_dir() else None,
             "log": str(log),
+            "folder": str(self._folder),
             "stop_seconds": command.stop_seconds,
         }
         self._pid, self._code, self._read = None, None, 0

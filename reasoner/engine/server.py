@@ -200,7 +200,7 @@ class ServerEngine(Engine):
         self.version = 0
         self._closed = False
         self._lora = lora if lora_rank is not None else "merged"
-        self.key = key or engine_key(key_variable)
+        self.key = key or engine_key(key_variable if placed is None else KEY_VARIABLE)  # whoever places them sets that
         if urls and key_variable != KEY_VARIABLE and not (key or os.environ.get(key_variable, "").strip()):
             raise EngineError(
                 f"engine.options.key_variable names {key_variable}, which must be set to the key of the servers; it is"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.config.stage import StageConfig
-from verifiers.terminal.program import program
+from verifiers.terminal.program import program, started_as
 
 
 def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()) -> str:
@@ -26,7 +25,7 @@ def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()
         'reasoner train runs/r/config.yaml output=runs/r optim.lr=1e-07 --resume'
     """
     part = re.fullmatch(r"(\d+)-\w+", folder.name)
-    typed = [word for word in sys.argv[1:] if word not in ("--resume", "--dry-run")]
+    typed = [word for word in started_as()[1:] if word not in ("--resume", "--dry-run")]
     if typed[:1] == ["train"] and len(typed) > 1:
         command = [*program(), *typed]
     elif part is None:

@@ -7,11 +7,11 @@ import json
 import pkgutil
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS, MODEL
@@ -31,7 +31,7 @@ from reasoner.storage.final_link import link_final
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import launched_rank, locked
 from verifiers.terminal.console import plain_console
-from verifiers.terminal.program import program
+from verifiers.terminal.program import program, started_as
 from verifiers.text import whole
 
 
@@ -165,7 +165,8 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool, recorded: Recor
 def failure_recorded(session: Session) -> Iterator[None]:
     """Write an error that stops a stage to failed.json, for `reasoner explain`, and re-raise it.
 
-    If the run diverged, the error's message gets the command that continues it with a smaller learning rate.
+    Of several processes any may fail first; those that fail because it has ended do not hide its error. If
+    the run diverged, the error's message gets the command that continues it with a smaller learning rate.
     """
     written = session.run.path / "failed.json"
     written.unlink(missing_ok=True)
@@ -178,7 +179,11 @@ def failure_recorded(session: Session) -> Iterator[None]:
             error = Diverged(
                 f"{error} Continue from the newest checkpoint with a smaller learning rate: `{command}`", lr=error.lr
             )
-        row = {"step": session.step, "error": type(error).__name__, "message": whole(str(error)), "command": command}
+        follows = processes.says_another_ended(error)
+        if follows and (written.exists() or not processes.is_main()):
+            raise
+        kind = processes.ProcessError if follows else type(error)
+        row = {"step": session.step, "error": kind.__name__, "message": whole(str(error)), "command": command}
         with suppress(OSError):  # if the disk is full, the error itself says so
             write_atomic(written, json.dumps(row, indent=1).encode())
         raise error
@@ -210,7 +215,7 @@ def new_run_advice(config: RunConfig, stage: StageConfig) -> str:
     """Return the end of a sentence that tells the user the command for a new run from the current model."""
     root = Path(config.output)
     new = next(place for n in itertools.count(2) if not (place := root.with_name(f"{root.name}-{n}")).exists())
-    typed = [word for word in sys.argv[1:] if word != "--resume"]
+    typed = [word for word in started_as()[1:] if word != "--resume"]
     command = shlex.join([*program(), *typed]) if typed[:1] == ["train"] else f"{shlex.join(program())} train CONFIG"
     causal = METHODS[stage.method].policy != "reward"
     if len(config.stages) > 1 or not causal or latest_checkpoint(root / "checkpoints") is None:

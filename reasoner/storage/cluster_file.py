@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, Literal, cast
+from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reasoner.errors import faults
 from reasoner.storage.files import RunError, write_atomic
@@ -22,16 +23,21 @@ CLUSTER_FOLDER = "cluster"
 """Folder in a run folder with cluster.json, the logs of the parts, and what the trainers ask of the samplers."""
 CLUSTER_FILE = "cluster.json"
 ASKED_FILE = "samplers.json"
+State = Literal["starting", "up", "down", "ended"]
+ROLES = ("trainer", "sampler", "grader")
+_STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass
 class Place:
     """One part of a run and where it is."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     url: str | None = None
     """Address of a sampler or grader; None: it is not up yet."""
-    state: str = "up"
-    """starting, up, down (it will be started again) or ended."""
+    state: State = "up"
+    """`down`: it will be started again."""
     machine: str | None = None
     pid: int | None = None
     restarts: int = 0
@@ -51,6 +57,8 @@ class Place:
 class Places:
     """Content of cluster.json."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     trainers: list[Place] = field(default_factory=list[Place])
     samplers: list[Place] = field(default_factory=list[Place])
     graders: list[Place] = field(default_factory=list[Place])
@@ -62,6 +70,11 @@ class Places:
     def of(self, role: str) -> list[Place]:
         """Return the parts of a role, `trainer`, `sampler` or `grader`."""
         return cast("list[Place]", getattr(self, f"{role}s"))
+
+    @property
+    def ended(self) -> bool:
+        """True if the command that started the parts has ended them."""
+        return self.kept_by is not None and all(place.state == "ended" for role in ROLES for place in self.of(role))
 
 
 _PLACES = TypeAdapter(Places)
@@ -89,7 +102,7 @@ def read_places(file: Path) -> Places:
         RunError: it cannot be read, or is none.
     """
     try:
-        return _PLACES.validate_json(file.read_bytes())
+        places = _PLACES.validate_json(file.read_bytes())
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}. Set cluster.file to a cluster.json.") from error
     except ValidationError as error:
@@ -97,6 +110,19 @@ def read_places(file: Path) -> Places:
             f'{file} must be JSON such as {{"samplers": [{{"url": "http://HOST:PORT"}}], "graders": []}}:'
             f" {faults(error)}"
         ) from error
+    for role in ("sampler", "grader"):
+        for number, place in enumerate(places.of(role)):
+            if not _is_address(place.url) and not (place.url is None and places.kept_by is not None):
+                raise RunError(f"{file}: {role}s[{number}].url must be http://HOST:PORT; got {place.url!r}.")
+    return places
+
+
+def _is_address(url: str | None) -> bool:
+    try:
+        parts = urlsplit(url or "")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def write_places(file: Path, places: Places) -> None:
@@ -105,10 +131,10 @@ def write_places(file: Path, places: Places) -> None:
 
 
 def read_asked(folder: Path) -> Asked | None:
-    """Return what the trainers asked for last; None: nothing."""
+    """Return what the trainers asked for last; None: nothing, or the file system fails for a moment."""
     try:
         found = cast("Mapping[str, object]", json.loads((folder / ASKED_FILE).read_bytes()))
-    except FileNotFoundError:
+    except OSError:
         return None
     return Asked(str(found["model"]), tuple(cast("Sequence[str]", found["options"])))
 
@@ -149,9 +175,16 @@ class PlacedParts:
         Args:
             model: model folder or hub name.
             options: arguments of vLLM's server.
+        Raises:
+            RunError: cluster.json cannot be read, or nobody keeps it any more.
         """
-        asked = Asked(model, tuple(options))
-        if read_places(self._file).kept_by is not None:
+        asked, places = Asked(model, tuple(options)), read_places(self._file)
+        if places.ended:
+            raise RunError(
+                f"the parts in {self._file} have ended with the command that started them. Continue that run with its"
+                " own cluster.* and --resume, or set cluster.file to servers that are up."
+            )
+        if places.kept_by is not None:
             write_atomic(self._file.with_name(ASKED_FILE), json.dumps(asdict(asked)).encode())
         return asked.mark
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reasoner.cluster.seat import FILES, PYTHON, Command, Report, Seat
+from tests.unit.reasoner.cluster.living import marked, until
 
 SLEEP = "import time; time.sleep(300)"
 FAMILY = f"""
@@ -33,14 +34,6 @@ def seat() -> Iterator[Seat]:
     one.close()
 
 
-def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until something holds; fail if it does not in time."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def ended(seat: Seat) -> tuple[int, bytes]:
     """Wait for the end of a seat's command; return its status and output."""
     output, report = b"", Report(None, None, b"")
@@ -51,19 +44,6 @@ def ended(seat: Seat) -> tuple[int, bytes]:
         output += report.output
         time.sleep(0.02)
     return report.code, output
-
-
-def marked(mark: str) -> list[int]:
-    """Return the living processes whose environment holds a mark."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            if folder.name.isdigit() and state != "Z" and mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 def family(seat: Seat, mark: str) -> None:
@@ -141,11 +121,15 @@ def test_an_owner_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     seat.start(Command((PYTHON, "-c", {FAMILY!r}), environment={{"MARK": {str(tmp_path)!r}}}, stop_seconds=0.3))
     time.sleep(300)
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(owner)])
+    (tmp_path / "temporary").mkdir()
+    given = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(owner)], env=given)
     until(lambda: len(marked(str(tmp_path))) == 3)
+    folder = tmp_path / "temporary"
+    assert [path.name.startswith("reasoner-part-") for path in folder.iterdir()] == [True]
     process.kill()
     process.wait()
-    until(lambda: marked(str(tmp_path)) == [])
+    until(lambda: marked(str(tmp_path)) == [] and not [*folder.iterdir()])
 
 
 def test_a_new_command_ends_the_one_before(seat: Seat, tmp_path: Path) -> None:
