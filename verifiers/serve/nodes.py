@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
@@ -133,7 +134,8 @@ class Node:
         while not self._closed.is_set():
             self._look_now.clear()
             if not self.up:
-                self.url = _checked(self._address()) or self.url
+                with suppress(BadOption):  # it is none now, and may be one at the next look
+                    self.url = _checked(self._address()) or self.url
             if self.health() is not None:
                 self.up, self._missed, said = True, 0, True
             else:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from reasoner.engine.check import checksum
+from reasoner.engine.gate import START_HEADER
 from reasoner.engine.vllm_internals import WeightLoader, tensors_of
 
 
@@ -71,6 +72,8 @@ class StandIn:
         self.hangs = False
         """It accepts connections and answers nothing."""
         self.dead = False
+        self.start: str | None = None
+        """Mark of its start in the header of each answer; None: it has no such header."""
         outer = self
 
         class Answers(BaseHTTPRequestHandler):
@@ -154,6 +157,8 @@ class StandIn:
         content = str(answer["text"]).encode() if "text" in answer else json.dumps(answer).encode()
         handler.send_response(answer.get("status", 200))
         handler.send_header("Content-Length", str(len(content)))
+        if self.start is not None:
+            handler.send_header(START_HEADER, self.start)
         handler.end_headers()
         handler.wfile.write(content)
 

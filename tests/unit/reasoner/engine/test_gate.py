@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.engine.gate import BODILESS, KEY_VARIABLE, ROUTES, Gate
+from reasoner.engine.gate import BODILESS, KEY_VARIABLE, ROUTES, START_HEADER, Gate
 from reasoner.engine.serve import NEEDED, engine_key, server_command, server_environment
 
 KEY = (b"authorization", b"Bearer sesame")
@@ -33,6 +33,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 def status(gate: Gate, method: str, path: str, *headers: tuple[bytes, bytes]) -> int:
+    return answer(gate, method, path, *headers)["status"]
+
+
+def answer(gate: Gate, method: str, path: str, *headers: tuple[bytes, bytes]) -> dict:
+    """Return the message that begins the answer."""
     said: list[dict] = []
 
     async def send(message) -> None:
@@ -43,7 +48,7 @@ def status(gate: Gate, method: str, path: str, *headers: tuple[bytes, bytes]) ->
 
     scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
     asyncio.run(gate(scope, receive, send))
-    return said[0]["status"]
+    return said[0]
 
 
 def test_the_trainer_comes_in(gate: Gate) -> None:
@@ -76,6 +81,13 @@ def test_the_trainer_comes_in(gate: Gate) -> None:
 )
 def test_who_is_refused(gate: Gate, method: str, path: str, headers: list[tuple[bytes, bytes]], wanted: int) -> None:
     assert status(gate, method, path, *headers) == wanted
+
+
+def test_every_answer_of_one_start_has_the_same_mark(gate: Gate) -> None:
+    answers = [answer(one, "GET", path, KEY) for one in (gate, Gate(gate)) for path in ("/health", "/v1/models")]
+    marks = [dict(said["headers"])[START_HEADER.encode()] for said in answers]
+    assert marks[0] == marks[1] != marks[2] == marks[3]
+    assert all(len(mark) == 16 for mark in marks)
 
 
 def test_no_server_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

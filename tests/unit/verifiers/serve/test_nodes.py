@@ -229,6 +229,52 @@ def test_an_unreachable_node_costs_nothing_but_a_sentence(caplog: pytest.LogCapt
     assert caplog.text.count("does not answer") == 1
 
 
+def test_a_node_is_where_its_address_says_when_it_is_up_again(
+    standin: Callable[[Behaviour], Standin], caplog: pytest.LogCaptureFixture
+) -> None:
+    places: list[str | None] = [None]
+    node = Node(lambda: places[0])
+    assert len(node.lanes) == 2
+    with caplog.at_level(logging.WARNING), pool_over(node, workers=1) as pool:
+        assert all(grade(pool, 10)), "it is nowhere: all are graded here"
+        assert node.health() is None
+        first = standin(honest)
+        places[0] = first.url
+        while not first.rows:
+            assert all(grade(pool, 20))
+        first.behaviour = lambda _: (500, {"detail": "it dies"})
+        first.healthy = False
+        second = standin(honest)
+        while not second.rows:
+            places[0] = second.url
+            assert all(grade(pool, 20))
+        assert node.url == second.url
+        assert node.up
+    assert "is lost" in caplog.text
+    assert f"{second.url} grades again" in caplog.text
+
+
+def test_while_a_node_answers_it_stays_where_it_is(standin: Callable[[Behaviour], Standin]) -> None:
+    first, second = standin(honest), standin(honest)
+    places = [first.url]
+    node = Node(lambda: places[0])
+    with pool_over(node) as pool:
+        while not first.rows:
+            assert all(grade(pool, 20))
+        places[0] = second.url
+        assert all(grade(pool, 40))
+    assert node.url == first.url
+    assert second.rows == []
+
+
+def test_an_address_that_is_none_later_does_not_end_the_looks(standin: Callable[[Behaviour], Standin]) -> None:
+    places = [None, "no address", standin(honest).url]
+    node = Node(lambda: places.pop(0) if len(places) > 1 else places[0])
+    with pool_over(node) as pool:
+        while not node.up:
+            assert all(grade(pool, 5))
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:8800", "ftp://x", "http://", "http://x:1/?a=1"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(BadOption, match="a grading node must be http://HOST:PORT"):
