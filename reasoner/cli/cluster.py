@@ -12,6 +12,7 @@ import typer
 
 from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors, plain_typer
+from verifiers.text import one_line
 
 if TYPE_CHECKING:
     from reasoner.storage.cluster_file import Place, Places
@@ -44,7 +45,7 @@ def status(
             typer.echo(json.dumps(asdict(places)))
         else:
             for line in _table(places):
-                typer.echo(line)
+                typer.echo(one_line(line))
         rows = [place for role in ("trainer", "sampler", "grader") for place in places.of(role)]
         if _gone(places) or any(place.state in ("starting", "down") for place in rows):
             raise typer.Exit(1)
@@ -53,7 +54,7 @@ def status(
 def _table(places: Places) -> list[str]:
     head = ("part", "state", "machine", "process", "address", "version", "restarts", "since")
     rows = [
-        (f"{role}-{number}", *_cells(place))
+        (f"{role}-{number}", *map(one_line, _cells(place)))
         for role in ("trainer", "sampler", "grader")
         for number, place in enumerate(places.of(role))
     ]

@@ -355,7 +355,7 @@ class PlacedServer(Server):
         super().revive()
 
     def failure_hint(self) -> str:
-        return f"The log of sampler {self._number} in RUN/cluster says why; `reasoner cluster status RUN` shows all parts."
+        return f"Its log is RUN/cluster/sampler-{self._number}.log; `reasoner cluster status RUN` shows all parts."
 
 
 class OwnServer(Server):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import reasoner
+from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError
 from reasoner.storage.files import RunError
 
@@ -66,3 +67,9 @@ def test_what_is_wrong_is_an_error_of_ours(tmp_path: Path) -> None:
         reasoner.run(TINY, optim={"lrr": 1})
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = reasoner.trian  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_parts_of_a_run_are_started_by_the_command_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"only the command does: `reasoner train CONFIG`"):
+        reasoner.run("quickstart", output=str(tmp_path / "run"), cluster={"trainers": 2})
+    assert not (tmp_path / "run").exists()

@@ -57,6 +57,12 @@ def test_what_is_not_up_gives_status_one_and_its_cause(tmp_path: Path, state: St
     assert "sampler-1 was killed (SIGKILL); its log: cluster/sampler-1.log" in lines
 
 
+def test_a_part_has_one_line_whatever_it_is_called(tmp_path: Path) -> None:
+    _, lines = status(write(tmp_path, "down", kept_by="process 1\non here", why="died\ntrainer-1  up"))
+    assert len(lines) == 5
+    assert r"sampler-0 died\ntrainer-1  up; its log: cluster/sampler-0.log" in lines
+
+
 def test_a_run_that_has_ended_is_not_gone(tmp_path: Path) -> None:
     code, lines = status(write(tmp_path, "ended", age=7200.0))
     assert code == 0

@@ -105,6 +105,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(where / NAMEABLE, made)
     failed = {"step": 1, "error": WRITABLE, "message": WRITABLE + "\ud800", "command": WRITABLE}
     (where / "run" / "failed.json").write_text(json.dumps(failed))
+    place = {"machine": WRITABLE, "why": WRITABLE, "log": WRITABLE, "version": WRITABLE, "state": "down"}
+    (where / "run" / "cluster").mkdir()
+    (where / "run" / "cluster" / "cluster.json").write_text(json.dumps({"trainers": [place], "kept_by": WRITABLE}))
     rows = [
         {"id": WRITABLE, "completion": WRITABLE, "reference": reference, "expected": True, "category": WRITABLE}
         for reference in ("x", "raise")
@@ -144,6 +147,8 @@ COMMANDS: list[list[str]] = [
     ["rescore", "run", "-v", "echo.py:echo"],
     ["compare", "run", ARGUMENT, "--on", "train"],
     ["compare", "run", ARGUMENT + "@x"],
+    ["cluster", "status", "run"],
+    ["cluster", "status", ARGUMENT],
     ["report", ARGUMENT, "--audit", "0"],
     ["report", "run" + ARGUMENT],
     ["label", "pairs.jsonl", "--summary"],

@@ -152,7 +152,9 @@ def test_a_placed_server_follows_its_address_while_it_is_lost(standin: StandIn) 
 
 
 def test_a_placed_server_that_does_not_come_up_is_told() -> None:
-    with pytest.raises(EngineError, match=r"sampler 3 must be up before .* `reasoner cluster status` shows all parts"):
+    with pytest.raises(
+        EngineError, match=r"sampler 3 must be up before .* `reasoner cluster status RUN` shows all parts"
+    ):
         placed(lambda: None, seconds=-1.0)
 
 
