@@ -278,7 +278,7 @@ class Driver:
                 part.leave_seat()
                 self._stop_trainers(f"is on a machine that is gone ({error})", first=part)
                 return None
-        self._note_progress()
+        self._note_progress(at_once=any(code is not None for code in codes))
         if all(code == 0 for code in codes):
             return 0
         if self._ending:  # on another machine one may still write the checkpoint
@@ -376,9 +376,9 @@ class Driver:
         for part in trainers:
             part.not_before = told.not_before
 
-    def _note_progress(self) -> None:
-        """Take note of a step that no trainer has reached before."""
-        if time.monotonic() < self._progress_due:
+    def _note_progress(self, *, at_once: bool) -> None:
+        """Take note of a step that no trainer has reached before; now and then, or `at_once`."""
+        if time.monotonic() < self._progress_due and not at_once:
             return
         self._progress_due = time.monotonic() + LOOK_SECONDS / 5
         reached = max(

@@ -16,7 +16,7 @@ def run_cluster(config: RunConfig, *, source: str, overrides: Sequence[str], res
 
     Args:
         config: the resolved run.
-        source, overrides: as given to `reasoner train`.
+        source, overrides: as given to `reasoner train`, the latter with `engine_overrides`.
         resume: go on with what the run folder holds.
     Returns:
         The exit status of the run: 0, 1 (an error, which the trainers have printed), 2 (bad input) or 130 (stopped).

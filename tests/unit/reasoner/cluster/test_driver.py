@@ -63,8 +63,6 @@ def ask(model):
     os.rename(f"{root}/cluster/asks", f"{root}/cluster/samplers.json")
 def step(number):
     write("metrics.jsonl", json.dumps({"step": number}) + "\\n", "a")
-def seen(number):
-    until(lambda: part("trainer")["version"] == str(number))
 def fail(error, status=1):
     write("failed.json", json.dumps({"error": error}))
     sys.exit(status)
@@ -288,7 +286,7 @@ assert up("sampler", 1)["url"] == first["url"]
 
 def test_trainers_that_die_go_on_with_what_they_had(scene: Scene) -> None:
     deaths = ["os.kill(os.getpid(), 9)", "sys.exit(1)", "fail('EngineError')", "fail('ProcessError')"]
-    learns = [f"step({number}); seen({number}); {death}" for number, death in enumerate(deaths, start=1)]
+    learns = [f"step({number}); {death}" for number, death in enumerate(deaths, start=1)]
     assert scene.play(*learns, "assert part('trainer')['restarts'] == 4", restarts=1) == 0
     assert scene.resumed == [False, True, True, True, True]
     assert scene.part("trainer").version == "4"
@@ -313,7 +311,7 @@ def test_what_failed_before_the_start_is_not_why_trainers_ended(scene: Scene) ->
 def test_restarts_without_a_new_step_end_the_run(scene: Scene) -> None:
     said = r"trainer-0 ended with status 1, 2 times without success in between \(cluster.restarts=1\)"
     with pytest.raises(ClusterError, match=said):
-        scene.play("step(3); seen(3); sys.exit(1)", "step(3); sys.exit(1)", "sys.exit('once too often')", restarts=1)
+        scene.play("step(3); sys.exit(1)", "step(3); sys.exit(1)", "sys.exit('once too often')", restarts=1)
     assert scene.resumed == [False, True]
 
 

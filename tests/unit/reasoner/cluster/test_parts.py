@@ -110,7 +110,7 @@ def test_stages_that_sample_use_the_samplers() -> None:
         "stages.2.engine.name=vllm-server",
     ]
     raw: dict[str, Any] = {"task": "arithmetic", "model": "m", "stages": [SFT, GRPO | given, GRPO | kept]}
-    found = read(trainer(config), raw).stages
+    found = read(trainer(config, *engine_overrides(config)), raw).stages
     assert [stage.engine.name for stage in found[1:]] == ["vllm-server", "vllm-server"]
     assert [stage.engine.options for stage in found[1:]] == [{}, {"max_batch": 3}]
 
