@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,10 +61,11 @@ def up(role, number=0, restarts=0):
 def ask(model):
     write("cluster/asks", json.dumps({"model": model, "options": ["--seed", "1"]}))
     os.rename(f"{root}/cluster/asks", f"{root}/cluster/samplers.json")
-def step(number):
-    write("metrics.jsonl", json.dumps({"step": number}) + "\\n", "a")
-def fail(error, status=1):
-    write("failed.json", json.dumps({"error": error}))
+def step(number, folder="."):
+    os.makedirs(f"{root}/{folder}", exist_ok=True)
+    write(f"{folder}/metrics.jsonl", json.dumps({"step": number}) + "\\n", "a")
+def fail(error, status=1, folder="."):
+    write(f"{folder}/failed.json", json.dumps({"error": error}))
     sys.exit(status)
 """
 
@@ -145,11 +146,12 @@ class Scene:
         words = (PYTHON, "-I", "-S", "-c", code, *arguments)
         return Command(words, environment={"MARK": self.mark}, stop_seconds=self.stop_seconds)
 
-    def play(self, *trainers: str, resume: bool = False, **cluster: int) -> int:
+    def play(self, *trainers: str, resume: bool = False, stages: Sequence[str] = ("grpo",), **cluster: int) -> int:
         """Run until the trainers end; return the status."""
         self.trainers = list(trainers)
         config = resolve(
-            {"task": "arithmetic", "model": "m", "steps": 9, "output": str(self.root)}
+            {"task": "arithmetic", "model": "m", "output": str(self.root)}
+            | {"stages": [{"method": method, "steps": 9} for method in stages]}
             | {"cluster": {"wait_seconds": 30.0, "trainers": 1, **cluster}}
         )
         start = Start(config="c", overrides=(), cwd=str(self.root.parent))
@@ -313,6 +315,15 @@ def test_restarts_without_a_new_step_end_the_run(scene: Scene) -> None:
     with pytest.raises(ClusterError, match=said):
         scene.play("step(3); sys.exit(1)", "step(3); sys.exit(1)", "sys.exit('once too often')", restarts=1)
     assert scene.resumed == [False, True]
+
+
+def test_of_several_stages_any_may_make_a_step_or_fail(scene: Scene) -> None:
+    learns = [
+        f"step({number}, {stage!r}); sys.exit(1)" for stage, number in (("0-sft", 9), ("1-grpo", 1), ("1-grpo", 2))
+    ]
+    assert scene.play(*learns, "fail('TaskError', folder='1-grpo')", stages=("sft", "grpo"), restarts=1) == 1
+    assert scene.resumed == [False, True, True, True]
+    assert scene.part("trainer").version == "2"
 
 
 def test_trainers_on_several_machines_are_started_again_together(scene: Scene) -> None:
