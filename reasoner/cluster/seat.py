@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -112,19 +113,19 @@ class Seat:
         assert process.stdin is not None
         assert process.stdout is not None
         pid = code = None
+        process.wait()  # it leaves another one behind, which nobody's child is
         for line in process.stdout:
             row = json.loads(line)
             pid, code = row.get("pid", pid), row.get("exit", code)
             if process is self._keep:
                 self._pid = pid
-        process.wait()
         for pipe in (process.stdin, process.stdout):
             with suppress(OSError):
                 pipe.close()
         if code is None:
             if pid is not None:
                 keep.kill([pid, *keep.descendants(pid)])
-            code = process.returncode or 1
+            code = -signal.SIGKILL
         if process is self._keep:
             self._code = code
         said.set()

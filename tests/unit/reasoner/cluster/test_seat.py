@@ -113,7 +113,8 @@ def test_a_keeper_that_is_killed_takes_its_command_with_it(seat: Seat, tmp_path:
     until(lambda: marked(str(tmp_path)) == [])
 
 
-def test_an_owner_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_children", [False, True], ids=["alone", "with its own children, as Ray does"])
+def test_an_owner_that_is_killed_leaves_nothing(tmp_path: Path, with_children: bool) -> None:
     owner = f"""
     import time
     from reasoner.cluster.seat import Command, PYTHON, Seat
@@ -127,6 +128,9 @@ def test_an_owner_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     until(lambda: len(marked(str(tmp_path))) == 3)
     folder = tmp_path / "temporary"
     assert [path.name.startswith("reasoner-part-") for path in folder.iterdir()] == [True]
+    for task in Path(f"/proc/{process.pid}/task").iterdir() if with_children else ():
+        for child in (task / "children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
     process.kill()
     process.wait()
     until(lambda: marked(str(tmp_path)) == [] and not [*folder.iterdir()])
