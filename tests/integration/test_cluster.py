@@ -9,25 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reasoner.cluster.keep import descendants
 from reasoner.storage.cluster_file import Places, read_places
 from tests.integration.test_resume import assert_same_run, records, run, write_config
+from tests.unit.reasoner.cluster.living import marked, until
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
+MARK = "REASONER_TEST_MARK"
+"""Environment variable by which all processes of a command are found; parts get every variable of this beginning."""
 
 
 @contextmanager
 def command(config: Path, *overrides: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `reasoner train` beside the test; whatever it started is gone at the end."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", MARK: str(log)}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "reasoner", "train", str(config), *overrides],
@@ -39,23 +41,9 @@ def command(config: Path, *overrides: str, log: Path) -> Iterator[subprocess.Pop
     try:
         yield process
     finally:
-        below = descendants(process.pid)
         process.kill()
         process.wait()
-        until(lambda: not [pid for pid in below if alive(pid)], 60)
-
-
-def alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def until(holds: Callable[[], object], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+        until(lambda: not marked(str(log)), 60)
 
 
 def steps(folder: Path) -> int:
@@ -66,6 +54,12 @@ def steps(folder: Path) -> int:
 
 def places(folder: Path) -> Places:
     return read_places(folder / "cluster" / "cluster.json")
+
+
+def raylet_of(pid: int) -> int:
+    """Return the raylet under which a command was started, which Ray names in the environment of its workers."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return int(next(one for one in variables if one.startswith(b"RAY_RAYLET_PID=")).split(b"=")[1])
 
 
 def kill_part(folder: Path, role: str) -> None:
@@ -108,9 +102,9 @@ def test_fifty_kills_of_any_part_leave_the_same_records(tmp_path: Path) -> None:
         with command(killed, *given, "--resume", log=log) as process:
             while process.poll() is None:
                 time.sleep(draw.uniform(0.5, 6.0))
-                targets = [process.pid, *descendants(process.pid)]
+                targets = marked(str(log))
                 if kills < 50 and process.poll() is None and steps(folder) < 58:
-                    target = process.pid if draw.random() < 0.06 else draw.choice(targets)
+                    target = process.pid if draw.random() < 0.06 or not targets else draw.choice(targets)
                     with suppress(ProcessLookupError):
                         os.kill(target, signal.SIGKILL)
                         kills += 1
@@ -127,7 +121,7 @@ def test_a_ray_node_that_dies_in_the_middle_of_a_step(tmp_path: Path, monkeypatc
     """Three raylets; the one with a trainer is killed: its parts go to the others, and the records are complete."""
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     nodes: list[Any] = [cluster.add_node(num_cpus=2) for _ in range(2)]
@@ -139,8 +133,8 @@ def test_a_ray_node_that_dies_in_the_middle_of_a_step(tmp_path: Path, monkeypatc
             until(lambda: steps(folder) >= 5 or process.poll() is not None, 400)
             assert process.poll() is None, log.read_text()
             raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
-            trainers = [int(part.pid or 0) for part in places(folder).trainers]
-            ours = [node for pid, node in raylets.items() if set(trainers) & set(descendants(pid))]
+            of_trainers = {raylet_of(int(part.pid or 0)) for part in places(folder).trainers}
+            ours = [node for pid, node in raylets.items() if pid in of_trainers]
             assert ours, "a trainer is not on the node of the command"
             cluster.remove_node(ours[0], allow_graceful=False)
             assert process.wait(600) == 0, log.read_text()
