@@ -104,6 +104,8 @@ class Verifier:
     """Options that choose what runs on this machine, and limits. The grading service accepts them from no client, and a
     row may only ask for less than the user allows (`verifiers.row_choice`)."""
 
+    stays_here: bool = False
+    """True: the pool sends its rows to no grading node."""
     for_rows: bool = True
     """False: completions reach code that may execute them, so only the user can choose this verifier, not a row."""
 

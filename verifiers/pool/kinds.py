@@ -108,6 +108,7 @@ class Kinds:
             concurrency=made.concurrency or (1 if made.in_process else ANY),
             merges_equal=made.merges_equal,
             in_process=made if made.in_process else None,
+            near=made.stays_here,
             composed=_composed(made),
             size=size,
             version=made.version,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from verifiers import GradingRow, Outcome, Verdict, get_verifier
+from verifiers.answers.exact import Exact
 from verifiers.errors import BadOption
 from verifiers.pool import GradingPool
 from verifiers.serve import nodes
@@ -206,6 +207,23 @@ def test_rows_that_json_would_change_stay_here(standin: Callable[[Behaviour], St
         odd = pool.submit("exact", {}, GradingRow(completion="b", reference="b", info={"x": float("nan")}))
         assert odd.result(timeout=30).right
     assert node.rows == []
+
+
+class Staying(Exact):
+    stays_here = True
+
+
+def test_a_verifier_that_stays_here_is_asked_of_no_node(
+    standin: Callable[[Behaviour], Standin], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = standin(honest)
+    with pool_over(Node(node.url)) as pool:
+        assert grade(pool, 2) == [True] * 2
+        rows = [GradingRow(completion=str(n), reference=str(n)) for n in range(20)]
+        asked = [pool.submit(f"{__name__}:Staying", {}, row) for row in rows]
+        assert all(future.result(timeout=30).right for future in asked)
+    assert len(node.rows) <= 2
+    assert caplog.text == ""
 
 
 def test_the_sandbox_of_a_node_is_its_own(standin: Callable[[Behaviour], Standin]) -> None:
