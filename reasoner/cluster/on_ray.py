@@ -42,15 +42,38 @@ class OnRay(Placement):
                 " `ray start --head`, and on the other machines `ray start --address HOST:6379`.",
             ) from error
         self._gpus = bool(ray.cluster_resources().get("GPU"))
+        self._nodes: dict[tuple[str, int], str] = {}
+        """Machine of each part, by Ray's name."""
 
     def seat(self, role: str, number: int) -> AnySeat:
         cluster = self._cluster
         each = max(1, cluster.trainers) // cluster.trainer_machines
         gpus = {"trainer": each, "sampler": cluster.sampler_gpus}.get(role, 0) if self._gpus else 0
+        # CPUs are not reserved: those of a machine that dies must not be needed elsewhere before its parts can move
         actor = self._ray.remote(_Actor).options(
-            num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=0, max_concurrency=4
+            num_cpus=0,
+            num_gpus=gpus,
+            scheduling_strategy="SPREAD" if gpus else self._emptiest(role, number),
+            max_restarts=0,
+            max_concurrency=4,
         )
-        return _RaySeat(self._ray, actor.remote(), seconds=cluster.wait_seconds)
+        seat = _RaySeat(self._ray, actor.remote(), seconds=cluster.wait_seconds)
+        self._nodes[role, number] = seat.node
+        return seat
+
+    def _emptiest(self, role: str, number: int) -> object:
+        """Return the strategy that prefers the machine with the fewest parts of a role, then with the fewest at all."""
+        from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImports]
+            NodeAffinitySchedulingStrategy,
+        )
+
+        others = {part: node for part, node in self._nodes.items() if part != (role, number)}
+
+        def parts(node: str) -> tuple[int, int]:
+            return sum(at == node and part[0] == role for part, at in others.items()), [*others.values()].count(node)
+
+        alive = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+        return NodeAffinitySchedulingStrategy(node_id=min(alive, key=parts), soft=True)
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -64,10 +87,11 @@ class _Actor:
 
         self._seat = Seat()
         self._seat.host = ray.util.get_node_ip_address()
+        self._node = str(ray.get_runtime_context().get_node_id())
 
-    def where(self) -> tuple[str, str]:
-        """Return address and name of the machine."""
-        return self._seat.host, socket.gethostname()
+    def where(self) -> tuple[str, str, str]:
+        """Return address and name of the machine, and Ray's name of it."""
+        return self._seat.host, socket.gethostname(), self._node
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the seat."""
@@ -78,10 +102,10 @@ class _RaySeat(AnySeat):
     def __init__(self, ray: Any, actor: Any, *, seconds: float) -> None:
         self._ray, self._actor = ray, actor
         try:
-            self.host, self.machine = ray.get(actor.where.remote(), timeout=seconds)
+            self.host, self.machine, self.node = ray.get(actor.where.remote(), timeout=seconds)
         except Exception as error:
             ray.kill(actor)
-            raise SeatLost(f"Ray has found no machine for it in {seconds:.0f} s: {_short(error)}") from error
+            raise SeatLost(f"Ray has started nothing for it within {seconds:.0f} s: {_short(error)}") from error
 
     def _call(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         try:
