@@ -91,6 +91,12 @@ def wait(what: str, holds: Any, process: subprocess.Popen[bytes], seconds: float
     return round(time.monotonic() - began, 1)
 
 
+def ray_started(machine: str, work: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a Ray node runs."""
+    log = work / f"ray-{machine}.log"
+    wait(f"Ray on {machine}", lambda: "Ray runtime started" in log.read_text(errors="replace"), process, 300, log)
+
+
 def rows(file: Path) -> list[dict[str, Any]]:
     """Return the whole rows of a record file."""
     if not file.is_file():
@@ -134,8 +140,9 @@ def main() -> None:
         Cable(delay=given.delay_ms / 1000, loss=given.loss)
         head = ("--head", "--port", str(PORT), "--include-dashboard", "false")
         started.append(ray_node(HEAD, work, *head))
-        time.sleep(8.0)
+        ray_started(HEAD, work, started[-1])
         started.append(ray_node(OTHER, work, "--address", f"{ADDRESSES[HEAD]}:{PORT}"))
+        ray_started(OTHER, work, started[-1])
         grade = (sys.executable, "-m", "reasoner", "verifiers", "serve", "--host", ADDRESSES[GRADER], "--port", "8800")
         started.append(start(GRADER, *grade, log=work / "grader.log"))
         cluster = [f"cluster.address={ADDRESSES[HEAD]}:{PORT}", "cluster.trainers=2", "cluster.trainer_machines=2"]
