@@ -112,7 +112,7 @@ class Fleet:
             server.use(seen)
 
     def watch(self, seconds: float) -> None:
-        """Check the health of servers in use, in a thread, until the fleet is closed.
+        """Check the health of servers that have requests or may get some, in a thread, until the fleet is closed.
 
         Args:
             seconds: time between two checks, and for an answer.
@@ -126,7 +126,8 @@ class Fleet:
             due = time.monotonic() + seconds
             while not self._closing.wait(max(0.0, due - time.monotonic())):
                 due = time.monotonic() + seconds
-                asked = self.reachable
+                # one that is left out too, while requests that it had before wait for its answers
+                asked = [server for server in self.servers if server.alive or server.waking or server.pending]
                 for server, healthy in zip(asked, pool.map(lambda one: one.healthy(seconds), asked), strict=True):
                     misses[server] = 0 if healthy else misses[server] + 1
                     if misses[server] == HEALTH_MISSES:

@@ -46,6 +46,22 @@ def test_a_server_that_hangs_is_lost_and_its_requests_go_to_the_others_with_thei
     assert [server.alive for server in engine.servers] == [True, True]
 
 
+def test_requests_of_a_server_that_another_request_found_lost_are_not_waited_for(opened: Opened) -> None:
+    engine, standins = opened(health_seconds=0.4)
+    first, second = standins
+    first.hangs = True
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        sampling = pool.submit(list, engine.generate(REQUESTS, SamplingParams(max_tokens=3)))
+        while not engine.servers[0].pending:
+            time.sleep(0.01)
+        engine._fleet.leave_out(engine.servers[0], Lost("no connection in 10 s"))
+        found = sampling.result(60)
+    assert time.monotonic() - began < 20, "not request_seconds, half an hour"
+    assert {one.completion.text for one in found} == {second.url}
+    assert sorted(second.seeds) == list(range(12))
+
+
 def test_the_last_server_that_hangs_ends_the_sampling(opened: Opened) -> None:
     engine, standins = opened(1, health_seconds=0.2)
     standins[0].hangs = True
