@@ -114,7 +114,7 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
 
 def test_online_dpo_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped config, small: each round has other prompts, and one held-out set judges all of them."""
-    small = ["sft.steps=2", "pairs.steps=1", "dpo.steps=2", "dpo.eval.problems=16", "dpo.preferences.ties=half"]
+    small = ["sft.steps=2", "rollout.problems_per_step=32", "pairs.steps=1", "dpo.steps=2", "dpo.eval.problems=16", "dpo.preferences.ties=half"]
     config = load_config("online_dpo", [f"output={tmp_path / 'run'}", *small])
     run_pipeline(config, resume=False)
     folders = [config.stage_folder(index) for index in range(7)]
@@ -123,7 +123,8 @@ def test_online_dpo_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     learned = [load_pairs(read_history(folders[index]).config.preferences) for index in (2, 4, 6)]
     trained = [{str(pair.prompt) for pair in splits.train.pairs} for splits in learned]
     tested = [{str(pair.prompt) for pair in splits.test.pairs} for splits in learned]
-    assert [one | other for one, other in zip(trained, tested, strict=True)] == sampled
+    for one, other, prompts in zip(trained, tested, sampled, strict=True):
+        assert one | other <= prompts  # an empty answer of an untrained model is no usable pair
     assert not set.union(*trained) & set.union(*tested)
     found = rounds(tmp_path / "run")
     assert [(one.stage, one.step) for one in found] == [("2-dpo", 0), ("2-dpo", 2), ("4-dpo", 2), ("6-dpo", 2)]

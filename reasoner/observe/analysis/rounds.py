@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class Round:
     metric: str
     """The stage's eval.metric, or avg@ of all samples."""
     estimate: tuple[float, float, float] | None
-    """(value, low, high) of the metric in evals.jsonl: Wilson's interval for 0/1 values, otherwise bootstrap."""
+    """(value, low, high) of the metric in evals.jsonl: Wilson's interval for 0/1 values, otherwise bootstrap.
+    None: not recorded, or not finite."""
     against_start: Comparison | None
     """Comparison of the rewards with those of the start on the same problems; None for the start itself."""
 
@@ -80,10 +82,11 @@ def _evaluations(folder: Path) -> dict[int, list[Row]]:
 def _round(folder: Path, step: int, metric: str, comparison: Comparison | None) -> Round:
     records = lines(folder / "evals.jsonl", like=EvalRecord.model_validate)
     metrics = next((row.metrics for row in records if row.step == step and row.problems is not None), {})
+    estimate = metrics.get(metric, metrics.get(f"pooled/{metric}"))
     return Round(
         stage=folder.name,
         step=step,
         metric=metric,
-        estimate=metrics.get(metric, metrics.get(f"pooled/{metric}")),
+        estimate=estimate if estimate and all(map(math.isfinite, estimate)) else None,
         against_start=comparison,
     )
