@@ -10,7 +10,7 @@ Arms of a seed, all from its warm start, all with the config's settings:
 A JSON line for each round of each arm (held-out metrics, win rate against the warm start), for each arm's end against
 online's on the same problems, and at last the means over the seeds (95 % t interval).
 
-    python benchmarks/online_dpo.py --output /tmp/online            # about two minutes of CPU a seed
+    python benchmarks/online_dpo.py --output /tmp/online            # about a minute of CPU a seed
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
     options = parser.parse_args()
+    if options.arms[0] != "online":
+        parser.error("--arms must begin with online, whose pairs are counted for the offline arms.")
     raw: Any = read_yaml_file(find_config("online_dpo"))
     warm, rounds = raw["stages"]
     wins: dict[str, list[float]] = {}
