@@ -114,7 +114,14 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
 
 def test_online_dpo_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped config, small: each round has other prompts, and one held-out set judges all of them."""
-    small = ["sft.steps=2", "rollout.problems_per_step=32", "pairs.steps=1", "dpo.steps=2", "dpo.eval.problems=16", "dpo.preferences.ties=half"]
+    small = [
+        "sft.steps=2",
+        "rollout.problems_per_step=32",
+        "pairs.steps=1",
+        "dpo.steps=2",
+        "dpo.eval.problems=16",
+        "dpo.preferences.ties=half",
+    ]
     config = load_config("online_dpo", [f"output={tmp_path / 'run'}", *small])
     run_pipeline(config, resume=False)
     folders = [config.stage_folder(index) for index in range(7)]
