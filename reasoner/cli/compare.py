@@ -73,7 +73,8 @@ def compare(
             typer.echo(one_line(f"{c.b} against {c.a}: {c.verdict}"))
             typer.echo(
                 f"  {c.mean_a:.1%} -> {c.mean_b:.1%}, difference {c.difference:+.1%} [{c.low:+.1%}, {c.high:+.1%}],"
-                f" p = {c.p:.2g} ({c.test}), {c.problems} problems, {c.unequal} with a difference"
+                f" p = {c.p:.2g} ({c.test}), {c.problems} problems, {c.unequal} with a difference;"
+                f" win rate {c.win_rate:.1%} [{c.win_low:.1%}, {c.win_high:.1%}], ties half"
             )
             if c.only_a or c.only_b:
                 typer.echo(f"  not compared: {c.only_a} problems only in the first run, {c.only_b} only in the second")

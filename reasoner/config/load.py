@@ -1,6 +1,7 @@
 """Reading a config: a YAML file, shipped or the user's own, with overrides.
 
 A config is either one stage, or common keys and a list of `stages`, each merged into a copy of the common keys.
+`{repeat: N, stages: [...]}` in the list stands for N rounds of these stages; each round has a seed of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from reasoner.config.shipped import shipped_configs
 from reasoner.config.stage import RunConfig, StageConfig
 from verifiers.plain_yaml import read_yaml, read_yaml_file
 from verifiers.suggest import did_you_mean
+
+ROUND_SEED = 1000
+"""Added to the seed of a repeated stage in each round, so that rounds sample other problems in other ways (our
+choice; runs with the seeds 0, 1, 2, ... share no seed)."""
 
 
 def find_config(name: str) -> Path:
@@ -77,11 +82,14 @@ def resolve(
     listed = raw.get("stages", [dict[str, object]()])
     if not listed or not are_mappings(listed):
         raise ConfigError("bad-value", f"{where}: stages must be a list of mappings, at least one.")
-    stage_dicts = _expanded(listed, where)
+    stage_dicts, rounds = _expanded(listed, where)
     merged = [deep_merge(common, stage) for stage in stage_dicts]
     written = [_start(stage) for stage in merged]
     for override in overrides:
         _apply_override(merged, override)
+    for stage, number in zip(merged, rounds, strict=True):
+        if number and isinstance(seed := stage.get("seed", 0), int):
+            stage["seed"] = seed + number * ROUND_SEED
     stages = tuple(_validated(stage, where) for stage in merged)
     fresh = tuple(
         index == 0 or _start(stage_dicts[index]) is not None or _start(merged[index]) != written[index]
@@ -91,19 +99,26 @@ def resolve(
     return RunConfig(name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh)
 
 
-def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, object]]:
-    """Return the stages in order, with each `{repeat: N, stages: [...]}` replaced by N copies of its stages."""
+def _expanded(listed: list[dict[str, object]], where: str) -> tuple[list[dict[str, object]], list[int]]:
+    """Return the stages in order, with each `{repeat: N, stages: [...]}` replaced by N copies of its stages.
+
+    Returns:
+        (stages, rounds): the round of each stage, counted from 0; 0 outside of a repeat.
+    """
     found: list[dict[str, object]] = []
+    rounds: list[int] = []
     for entry in listed:
         if "repeat" not in entry:
             found.append(entry)
+            rounds.append(0)
             continue
         times, inner = entry["repeat"], entry.get("stages")
         if not isinstance(times, int) or times < 1 or not are_mappings(inner) or len(entry) > 2:
             raise ConfigError("bad-value", f"{where}: a repeat must be {{repeat: N, stages: [mappings]}}; got {entry}.")
-        for _ in range(times):
+        for number in range(times):
             found += copy.deepcopy(inner)
-    return found
+            rounds += [number] * len(inner)
+    return found, rounds
 
 
 def dump(config: StageConfig, *, full: bool = True) -> str:

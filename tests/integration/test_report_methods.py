@@ -97,6 +97,19 @@ def test_every_method_shows_what_it_measured(run: Path) -> None:
     assert {"kl/ref", "watch/proxy", "policy/clip_fraction_low", "eval/avg@1"} <= told
 
 
+def test_the_browser_shows_the_rounds(run: Path, tmp_path: Path, browser: Any) -> None:
+    write_report(run, tmp_path / "report.html", audit=0)
+    page, problems, _ = open_page(browser, tmp_path / "report.html")
+    text = page.inner_text("#overview").replace("\xa0", " ")
+    assert "Rounds, on the same held-out problems" in text
+    rows = [line.split("\t") for line in text.splitlines() if line.startswith(("before 3-ppo\t", "9-dpo\t"))]
+    assert [(row[0], "[" in row[1], "[" in row[2], row[3]) for row in rows] == [
+        ("before 3-ppo", True, False, "–"),
+        ("9-dpo", True, True, "8"),
+    ]
+    assert problems == []
+
+
 def test_a_stage_killed_after_a_step_and_one_before_its_first(run: Path, tmp_path: Path) -> None:
     for place, folder in enumerate(sorted(run.glob("[0-9]*-*"))):
         killed = tmp_path / f"{place}" / "run"

@@ -8,11 +8,16 @@ from pkgutil import resolve_name
 
 import pytest
 
+from reasoner.cli.closing import print_closing
 from reasoner.config.errors import ConfigError
-from reasoner.config.load import resolve
+from reasoner.config.load import load_config, resolve
 from reasoner.config.stage import RunConfig
+from reasoner.data.preferences import load_pairs
 from reasoner.label.sitting import Sitting
+from reasoner.observe.analysis.rounds import rounds
 from reasoner.stages.pipeline import run_pipeline
+from reasoner.stages.references import stage_of
+from reasoner.storage.history import read_history
 from reasoner.train import train
 from tests.unit.reasoner.model.test_quantized import needs_bitsandbytes
 
@@ -105,6 +110,35 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
     assert lines(root / "5-reward_model" / "evals.jsonl")[-1]["pairs"]
     assert {row["verifier"] for row in lines(root / "7-grpo" / "eval_rollouts.jsonl")} == {"tasks.covering:true_score"}
     assert run_pipeline(config, resume=True) == last  # nothing is left to do
+
+
+def test_online_dpo_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped config, small: each round has other prompts, and one held-out set judges all of them."""
+    small = [
+        "sft.steps=2",
+        "rollout.problems_per_step=32",
+        "pairs.steps=1",
+        "dpo.steps=2",
+        "dpo.eval.problems=16",
+        "dpo.preferences.ties=half",
+    ]
+    config = load_config("online_dpo", [f"output={tmp_path / 'run'}", *small])
+    run_pipeline(config, resume=False)
+    folders = [config.stage_folder(index) for index in range(7)]
+    sampled = [{str(row["prompt"]) for row in lines(folders[index] / "pairs.jsonl")} for index in (1, 3, 5)]
+    assert sampled[0] != sampled[1] != sampled[2]
+    learned = [load_pairs(read_history(folders[index]).config.preferences) for index in (2, 4, 6)]
+    trained = [{str(pair.prompt) for pair in splits.train.pairs} for splits in learned]
+    tested = [{str(pair.prompt) for pair in splits.test.pairs} for splits in learned]
+    for one, other, prompts in zip(trained, tested, sampled, strict=True):
+        assert one | other <= prompts  # an empty answer of an untrained model is no usable pair
+    assert not set.union(*trained) & set.union(*tested)
+    found = rounds(tmp_path / "run")
+    assert [(one.stage, one.step) for one in found] == [("2-dpo", 0), ("2-dpo", 2), ("4-dpo", 2), ("6-dpo", 2)]
+    print_closing(config)
+    assert "rounds, each on the same 16 held-out problems:" in capsys.readouterr().out
+    every = load_config("online_dpo", ['dpo.preferences.train=["stages:pairs"]', "output=r"])
+    assert stage_of(every, 6).preferences.train == [f"r/{n}-pairs/pairs.jsonl" for n in (1, 3, 5)]
 
 
 @pytest.mark.parametrize("bits", [{}, pytest.param({"quantization": "nf4"}, marks=needs_bitsandbytes)])

@@ -44,6 +44,11 @@ class Comparison:
     low: float
     high: float
     """95 % interval of the difference, by bootstrap over problems."""
+    win_rate: float
+    """Share of the problems on which b has the higher value; equal values count one half."""
+    win_low: float
+    win_high: float
+    """95 % interval of the win rate, by bootstrap over problems."""
     p: float
     """Exact two-sided p-value that the pairs are exchangeable, adjusted for the number of comparisons (Holm)."""
     test: str
@@ -250,6 +255,8 @@ def _compare(base: str, first: Mapping[str, float], name: str, other: Mapping[st
     differences = [y - x for x, y in zip(a, b, strict=True)]
     binary = set(a) | set(b) <= {0.0, 1.0}
     low, high = paired_interval(differences)
+    wins = [0.5 + 0.5 * ((difference > 0) - (difference < 0)) for difference in differences]
+    win_low, win_high = paired_interval(wins)
     return Comparison(
         a=base,
         b=name,
@@ -262,6 +269,9 @@ def _compare(base: str, first: Mapping[str, float], name: str, other: Mapping[st
         difference=sum(differences) / len(differences),
         low=low,
         high=high,
+        win_rate=sum(wins) / len(wins),
+        win_low=win_low,
+        win_high=win_high,
         p=mcnemar(differences.count(1.0), differences.count(-1.0)) if binary else sign_flip_test(differences),
         test="McNemar, exact" if binary else "sign-flip permutation",
     )

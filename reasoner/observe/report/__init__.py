@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from reasoner.observe.analysis.audit import explain_and_audit
+from reasoner.observe.analysis.rounds import rounds
 from reasoner.observe.report.data import glossary, packed, stage_data
 from reasoner.storage.files import write_text
 
@@ -33,7 +34,8 @@ def build_report(run: Path, *, audit: int = 200, held_out: str | None = None) ->
         scripts += [
             f'<script type="text/plain" id="s{number}-{place}">{piece}</script>' for place, piece in enumerate(pieces)
         ]
-    head = packed({"run": run.name, "stages": summaries, "glossary": glossary()})
+    found_rounds = [one.to_json() for one in rounds(run)]
+    head = packed({"run": run.name, "stages": summaries, "rounds": found_rounds, "glossary": glossary()})
     return _page(run.name, [f'<script type="text/plain" id="head">{head}</script>', *scripts])
 
 

@@ -52,7 +52,7 @@
       el("div", { class: "cards" }, cards.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name)))),
       el("h2", {}, "Findings"),
       ...(s.findings.length ? s.findings.map(finding) : [el("p", {}, "Nothing stands out.")]),
-      ...alarms(s), ...beforeAfter(s), ...probes(s), ...audit(s),
+      ...alarms(s), ...rounds(), ...beforeAfter(s), ...probes(s), ...audit(s),
       el("details", {}, el("summary", {}, "Config"), el("pre", {}, s.config)),
       el("details", {}, el("summary", {}, "Machine"), el("pre", {}, JSON.stringify(s.environment, null, 1))),
       el("details", {}, el("summary", {}, "Glossary"), el("div", { class: "scroll" }, el("table", {},
@@ -71,6 +71,14 @@
   function alarms(s) {
     return s.alarms.length ? [el("h2", {}, "Alarms during the run"), ...s.alarms.map((a) => finding(
       { level: "warning", title: `Step ${a.step}, ${a.name}: ${a.sentence}`, evidence: a.evidence, rollouts: a.rollouts }))] : [];
+  }
+  function rounds() { // of the whole run, whichever stage is shown
+    if (!head.rounds.length) return [];
+    const said = (v) => (!v ? "–" : v.every((x) => x >= 0 && x <= 1) ? `${percent(v[0])} ${interval(v[1], v[2])}` : `${number(v[0])} [${number(v[1])},\u00a0${number(v[2])}]`);
+    return [el("h2", {}, "Rounds, on the same held-out problems"), el("div", { class: "scroll" }, el("table", {},
+      el("tr", {}, ["round", head.rounds[0].metric, "win rate against the start, ties half", "problems"].map((t) => el("th", {}, t))),
+      head.rounds.map((r) => el("tr", {}, el("td", {}, r.win_rate ? r.stage : `before ${r.stage}`), el("td", {}, said(r.estimate)),
+        el("td", {}, said(r.win_rate)), el("td", {}, r.problems === null ? "–" : r.problems)))))];
   }
   function beforeAfter(s) {
     if (!s.before_after.length) return [];

@@ -12,6 +12,7 @@ from reasoner.config.kept_prompt import KeptPrompt, write_kept_prompt
 from reasoner.config.load import resolve
 from reasoner.config.stage import RunConfig
 from reasoner.session.kept_model import recorded_environment
+from tests.unit.reasoner.observe.analysis.test_rounds import completion
 from tests.unit.reasoner.runs import make_records, write_run
 
 
@@ -109,3 +110,19 @@ def test_several_stages_come_in_order_and_the_last_ones_model_is_the_runs(
         f"grpo {tmp_path / name}: 3 of 20 steps, 144 rollouts, complete" for name in ("0-sft", "1-grpo")
     ]
     assert lines[-2:] == [f"report   reasoner report {tmp_path}", f"model    {tmp_path}/1-grpo/final"]
+
+
+def test_rounds_stand_in_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path, stages=["grpo", "grpo"])
+    for number, won in enumerate([[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]]):
+        folder = finish(tmp_path / f"{number}-grpo", {}, {})
+        (folder / "final").mkdir()
+        rewards = {0: [0.0, 1.0, 0.0, 0.0], 3: won}
+        rows = [completion(step, at, value, "p") for step, values in rewards.items() for at, value in enumerate(values)]
+        (folder / "eval_rollouts.jsonl").write_text("".join(row + "\n" for row in rows))
+    lines = printed(run, capsys)
+    at = lines.index("rounds, each on the same 4 held-out problems:")
+    assert lines[at + 1].split() == ["avg@1", *"win rate against the start, ties half".split()]
+    assert lines[at + 2] == "  before 0-grpo  30.0% [20.0%, 42.0%]"
+    assert lines[at + 3].startswith("  0-grpo         70.0% [58.0%, 80.0%]  62.5% [")
+    assert lines[at + 4].startswith("  1-grpo         70.0% [58.0%, 80.0%]  87.5% [")

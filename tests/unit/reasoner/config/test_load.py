@@ -111,3 +111,13 @@ def test_names_of_other_trainers_lead_to_keys_that_there_are() -> None:
             unknown += [name] if error.code != "bad-value" else []
     assert unknown == []
     assert {"optim.lr", "rollout.group_size"} <= set(OTHER_NAMES.values())
+
+
+def test_every_round_of_a_repeat_has_a_seed_of_its_own() -> None:
+    """Else each round would sample the same problems with the same random numbers."""
+    stages: list[dict[str, object]] = [{"method": "sft"}, {"repeat": 3, "stages": [{"method": "pairs"}, {"seed": 5}]}]
+    raw: dict[str, object] = {"task": "topics", "model": "m", "stages": stages}
+    assert [stage.seed for stage in resolve(raw).stages] == [0, 0, 5, 1000, 1005, 2000, 2005]
+    assert [stage.seed for stage in resolve(raw, ["seed=7"]).stages] == [7, 7, 7, 1007, 1007, 2007, 2007]
+    with pytest.raises(ConfigError, match="seed"):
+        resolve(raw, ["seed=many"])

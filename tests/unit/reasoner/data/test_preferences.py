@@ -121,6 +121,31 @@ def test_pairs_of_one_prompt_lie_on_one_side_and_bad_rows_are_named_once(tmp_pat
     assert [bad.where.rpartition("/")[2] for bad in [*train.bad, *test.bad]] == ["d.jsonl row 8"]
 
 
+def test_over_rounds_no_prompt_is_both_trained_on_and_held_out(tmp_path: Path) -> None:
+    """Each round answers some prompts of earlier rounds again: with one round's pairs or all of them, sides stay."""
+    files = [
+        write(
+            tmp_path / f"{number}-pairs.jsonl",
+            [
+                {"prompt": f"prompt {i}", "first": f"a {number} {again}", "second": f"b {number}", "label": "first"}
+                for i in range(30 * number, 30 * number + 60)
+                for again in range(2)
+            ],
+        )
+        for number in range(3)
+    ]
+    trained: set[object] = set()
+    tested: set[object] = set()
+    for paths in ([files[0]], [files[1]], [files[2]], files[:2], files):
+        train, test = load_pairs(PreferenceSection(train=paths, held_out_share=0.3))
+        assert len(train.pairs) + len(test.pairs) == 120 * len(paths)
+        assert len(test.pairs) > 0
+        trained |= {pair.prompt for pair in train.pairs}
+        tested |= {pair.prompt for pair in test.pairs}
+    assert not trained & tested
+    assert len(trained | tested) == 120
+
+
 def test_the_bad_row_policy_drops_and_counts_or_stops(tmp_path: Path) -> None:
     bad = [BadRow(f"f row {n}", "the chosen completion is empty") for n in range(4)]
     drop, stop = (RowPolicy(value, "preferences.bad_rows") for value in ("drop", "stop"))

@@ -98,3 +98,11 @@ def test_better_worse_and_what_is_left_out() -> None:
     assert better.low > 0
     assert worse.verdict == "worse"
     assert worse.test == "McNemar, exact"
+
+
+def test_win_rates_count_ties_half() -> None:
+    a = {f"p{i}": 0.5 for i in range(10)}
+    (found,) = compare({"a": a, "b": {name: [0.6, 0.9, 0.5, 0.1, 0.7][i % 5] for i, name in enumerate(a)}})
+    assert found.win_rate == pytest.approx((6 * 1 + 2 * 0.5) / 10)  # whatever the size of the gain
+    assert (found.win_low, found.win_high) == paired_interval([1.0, 1.0, 0.5, 0.0, 1.0] * 2)
+    assert found.to_json()["win_rate"] == found.win_rate

@@ -14,6 +14,7 @@ import pytest
 
 from reasoner.observe.report import build_report, write_report
 from reasoner.observe.report.data import difficulty_chart, packed
+from tests.unit.reasoner.observe.analysis.test_rounds import write_stage
 from tests.unit.reasoner.runs import make_history, make_records, write_run
 
 
@@ -35,6 +36,20 @@ def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> No
     assert sum(value is not None for value in index["held_out"]) == 20
     assert not re.search(r'(?:src|href)\s*=\s*"(?!data:|#)', page)
     assert "{{" not in page.partition("<script>")[0]
+
+
+def test_the_page_has_the_rounds_of_a_run(tmp_path: Path) -> None:
+    for number, last in enumerate([[0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]):
+        write_stage(tmp_path / f"{number}-dpo", "dpo", {0: [0.0, 0.5, 1.0, 1.0], 3: last})
+    head = unpack(build_report(tmp_path, audit=0), "head")
+    shown = [(row["stage"], row["estimate"], row["win_rate"] and row["win_rate"][0]) for row in head["rounds"]]  # type: ignore[index, call-overload]
+    assert shown == [
+        ("0-dpo", [0.625, 0.0, 1.0], None),
+        ("0-dpo", [0.75, 0.0, 1.0], 0.625),
+        ("1-dpo", [1.0, 0.0, 1.0], 0.75),
+    ]
+    alone = unpack(build_report(tmp_path / "0-dpo", audit=0), "head")
+    assert alone["rounds"] == []  # type: ignore[index, call-overload]
 
 
 @pytest.mark.parametrize("name", ["{{js}}", "{{data}}", "{{title}}{{css}}", "<script>alert(1)</script>", "a & b"])
