@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -180,20 +180,30 @@ def _value_of(parts: list[str], key: str, text: str) -> object:
         if _is_text(parts) or _is_option(parts):
             return text
         raise ConfigError("bad-override", f"the value of {key} must be YAML; got {text!r}: {error}") from error
-    if value is None or isinstance(value, str):  # null, or quoted
+    if value is None or isinstance(value, str) or (is_list(value) and _takes_list(parts)):  # null, quoted, or [a, b]
         return value
     braces = is_mapping(value) and bool(value) and all(held is None for held in value.values())
     return text if _is_text(parts) or (braces and _is_option(parts)) else value
 
 
 def _is_text(parts: list[str]) -> bool:
-    """Return True if the setting with these keys is a text or null."""
+    """Return True if the setting with these keys is a text, a text or null, or texts, of which one may stand alone."""
+    kinds = _kinds(_field(parts))
+    return str in kinds and set(kinds) <= {str, type(None)}
+
+
+def _takes_list(parts: list[str]) -> bool:
+    """Return True if the setting with these keys may be a list."""
+    field = _field(parts)
+    return field is not None and list in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation)))
+
+
+def _field(parts: list[str]) -> FieldInfo | None:
     model: type[BaseModel] | None = StageConfig
     for part in parts[:-1]:
         field = model.model_fields.get(part) if model else None
         model = next((kind for kind in _kinds(field) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-    last = model.model_fields.get(parts[-1]) if model else None
-    return str in _kinds(last) and set(_kinds(last)) <= {str, type(None)}
+    return model.model_fields.get(parts[-1]) if model else None
 
 
 def _kinds(field: FieldInfo | None) -> tuple[object, ...]:

@@ -121,3 +121,18 @@ def test_every_round_of_a_repeat_has_a_seed_of_its_own() -> None:
     assert [stage.seed for stage in resolve(raw, ["seed=7"]).stages] == [7, 7, 7, 1007, 1007, 2007, 2007]
     with pytest.raises(ConfigError, match="seed"):
         resolve(raw, ["seed=many"])
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ('["stages:pairs", "b.jsonl"]', ["stages:pairs", "b.jsonl"]),
+        ("stages:pairs", ["stages:pairs"]),
+        ("[odd].jsonl", ["[odd].jsonl"]),
+    ],
+)
+def test_an_override_of_a_list_of_texts(given: str, found: list[str]) -> None:
+    assert load_config("quickstart", [f"preferences.train={given}"]).stages[0].preferences.train == found
+    stage = load_config("quickstart", ['grading.nodes=["http://10.0.0.3:8800"]', 'prompt.stop=["x", "1"]']).stages[0]
+    assert (stage.grading.nodes, stage.prompt.stop) == (["http://10.0.0.3:8800"], ["x", "1"])
+    assert load_config("quickstart", ["prompt.system=[x]"]).stages[0].prompt.system == "[x]"
