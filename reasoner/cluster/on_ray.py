@@ -73,7 +73,7 @@ class OnRay(Placement):
             return sum(at == node and part[0] == role for part, at in others.items()), [*others.values()].count(node)
 
         alive = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
-        return NodeAffinitySchedulingStrategy(node_id=min(alive, key=parts), soft=True)
+        return NodeAffinitySchedulingStrategy(node_id=min(alive, key=parts), soft=False)
 
     def close(self) -> None:
         self._ray.shutdown()
