@@ -62,7 +62,7 @@ class OnRay(Placement):
         return seat
 
     def _emptiest(self, role: str, number: int) -> object:
-        """Return the strategy that prefers the machine with the fewest parts of a role, then with the fewest at all."""
+        """Return the strategy for the machine with the fewest parts of a role, then with the fewest at all."""
         from ray.util.scheduling_strategies import (  # pyright: ignore[reportMissingImports]
             NodeAffinitySchedulingStrategy,
         )
