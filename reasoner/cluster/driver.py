@@ -25,6 +25,7 @@ from types import FrameType
 from reasoner.cluster.health import Answer, ask
 from reasoner.cluster.part import Part, say
 from reasoner.cluster.parts import (
+    ENGINE_KEY,
     Start,
     cluster_of,
     grader_command,
@@ -50,6 +51,7 @@ from reasoner.storage.cluster_file import (
 from reasoner.storage.files import as_disk_error, write_atomic
 from reasoner.storage.run_lock import LOCK_FILE, locked
 from verifiers.one_writer import Held, WriterLock
+from verifiers.serve.client import TOKEN_VARIABLE
 
 LOOP_SECONDS = 0.2
 LOOK_SECONDS = 5.0
@@ -60,7 +62,6 @@ LONGEST_PAUSE = 30.0
 """Longest pause before a part is started again, in seconds."""
 TAIL_BYTES = 1 << 16
 """Bytes from the end of metrics.jsonl that hold its last row."""
-ENGINE_KEY, VERIFIER_TOKEN = "REASONER_ENGINE_KEY", "REASONER_VERIFIER_TOKEN"
 RESTARTED = ("EngineError", "ProcessError")
 """Errors in failed.json after which a run goes on: its servers, or others of its trainers, were lost."""
 
@@ -94,7 +95,7 @@ class Driver:
             for role, count in counts.items()
         }
         self.key = os.environ.get(ENGINE_KEY, "").strip() or secrets.token_urlsafe(24)
-        self.token = os.environ.get(VERIFIER_TOKEN, "").strip() or secrets.token_urlsafe(24)
+        self.token = os.environ.get(TOKEN_VARIABLE, "").strip() or secrets.token_urlsafe(24)
         self._signals_received, self._ending, self._closing = 0, False, False
         self._asked: Asked | None = None
         self._answers: queue.SimpleQueue[tuple[Part, float, Answer]] = queue.SimpleQueue()
@@ -112,7 +113,7 @@ class Driver:
             DiskError: the disk of the run folder is full.
             RunError: another command starts parts for this run folder.
         """
-        os.environ[ENGINE_KEY], os.environ[VERIFIER_TOKEN] = self.key, self.token  # for all parts, see `forwarded`
+        os.environ[ENGINE_KEY], os.environ[TOKEN_VARIABLE] = self.key, self.token  # for all parts, see `forwarded`
         advice = "Free disk space, then continue with --resume."
         with as_disk_error(f"data of the run {self.root}", self.root, advice), locked(self.folder), self._signals():
             (self.folder / ASKED_FILE).unlink(missing_ok=True)
@@ -348,7 +349,7 @@ class Driver:
         failure = self._failure()
         if failure is not None and failure not in RESTARTED:
             return FAILED  # the trainer's own output says what to do
-        if code == USAGE and len(self.parts["trainer"]) == 1 and max(1, cluster_of(self.config).trainers) == 1:
+        if code == USAGE and cluster_of(self.config).trainers <= 1:
             return USAGE
         self._stop_trainers(_ended(code), first=part)
         return None

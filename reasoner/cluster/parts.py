@@ -15,8 +15,11 @@ from reasoner.config.methods import METHODS
 from reasoner.config.sections import ClusterSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.storage.cluster_file import Asked
+from verifiers.serve.client import TOKEN_VARIABLE
 from verifiers.terminal.program import STARTED_VARIABLE
 
+ENGINE_KEY = "REASONER_ENGINE_KEY"
+"""Variable with the key of the samplers (`reasoner.engine.gate.KEY_VARIABLE`, which this room does not import)."""
 FORWARDED = ("REASONER_", "HF_", "VLLM_", "OMP_", "GOMP_", "ACCELERATE_", "GLOO_", "NCCL_", "TORCH_", "TOKENIZERS_")
 """Beginnings of the environment variables that parts on other machines get from the starting command."""
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx")
@@ -121,7 +124,7 @@ def sampler_command(config: RunConfig, asked: Asked, *, host: str, port: int, ke
     more = (*asked.options, *cluster_of(config).sampler_arguments, "--host", host, "--port", str(port))
     return Command(
         (PYTHON, *words, *more),
-        environment={**forwarded(), "REASONER_ENGINE_KEY": key, "OMP_NUM_THREADS": _threads()},
+        environment={**forwarded(), ENGINE_KEY: key, "OMP_NUM_THREADS": _threads()},
         files=files,
         stop_seconds=SAMPLER_STOP_SECONDS,
     )
@@ -132,7 +135,7 @@ def grader_command(config: RunConfig, *, host: str, port: int, token: str) -> Co
     workers = cluster_of(config).grader_workers
     words = ("-m", "reasoner", "verifiers", "serve", "--host", host, "--port", str(port))
     more = () if workers is None else ("--workers", str(workers))
-    return Command((PYTHON, *words, *more), environment={**forwarded(), "REASONER_VERIFIER_TOKEN": token})
+    return Command((PYTHON, *words, *more), environment={**forwarded(), TOKEN_VARIABLE: token})
 
 
 def check_cluster(config: RunConfig) -> None:

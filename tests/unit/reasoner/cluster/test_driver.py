@@ -166,7 +166,7 @@ class Scene:
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    for name in (driver.ENGINE_KEY, driver.VERIFIER_TOKEN):
+    for name in (driver.ENGINE_KEY, driver.TOKEN_VARIABLE):
         monkeypatch.setenv(name, "k" * 20)
     for name, value in {"LOOP_SECONDS": 0.02, "LOOK_SECONDS": 0.25, "LONGEST_PAUSE": 0.05}.items():
         monkeypatch.setattr(driver, name, value)
