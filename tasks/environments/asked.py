@@ -32,6 +32,7 @@ class AskedEnvironment(Verifier):
 
     name = "environment"
     stays_here = True
+    merges_equal = True
 
     def __init__(self, *, environment: str, options: dict[str, JSON] | None = None) -> None:
         self._environment: Environment = get_environment(environment, **(options or {}))

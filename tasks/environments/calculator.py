@@ -205,6 +205,7 @@ class CalculatorTool(Tool):
 
     name = "calculator"
     description = "Computes an arithmetic expression exactly, such as (12+3)*4/7."
+    uses_seed = False
 
     def __init__(self, *, fails: bool = False, add: int = 0) -> None:
         self._fails, self._add = fails, add

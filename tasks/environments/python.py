@@ -75,8 +75,9 @@ class PythonTool(Tool):
         if sandbox not in CHOICES:
             raise TaskError(f"sandbox must be one of {', '.join(CHOICES)}; got {sandbox!r}.")
         self._replays = state == "replay"
+        self.uses_seed = not self._replays
         self._most = output_characters
-        self._place = Place(sandbox, tuple(sorted(packages or ())))
+        self._place = Place(sandbox, tuple(sorted(packages or ())), modules=(("cells", cells_source()),))
         self._limits = Limits(
             cpu_seconds=cpu_seconds,
             wall_seconds=4 * cpu_seconds,
@@ -105,8 +106,8 @@ class PythonTool(Tool):
 
     def _run(self, cells: Sequence[str], *, seed: int) -> JobResult:
         request = json.dumps({"cells": list(cells), "seed": seed}).encode("ascii")
-        files = {"main.py": runner(), "cells.json": request}
-        job = Job(argv=("python", "main.py"), files=files, limits=self._limits, result_channel=True)
+        files = {"main.py": b"import cells\ncells.main()\n", "cells.json": request}
+        job = Job(argv=("python", "main.py"), files=files, limits=self._limits, result_channel=True, modules=("cells",))
         try:
             result = shared_sandbox(self._place).run(job)
         except JobTooLarge:
@@ -148,9 +149,9 @@ def shortened(text: str, most: int) -> str:
 
 
 @cache
-def runner() -> bytes:
-    """Source of the program that runs the cells."""
-    return (resources.files("tasks.environments.guest") / "cells.py").read_bytes()
+def cells_source() -> str:
+    """Return the source of the module that runs the cells inside the sandbox."""
+    return (resources.files("tasks.environments.guest") / "cells.py").read_text()
 
 
 class Python(ToolEnvironment):

@@ -41,6 +41,8 @@ class Tool:
     """One sentence for the policy."""
     call_seconds: float = 1.0
     """Most wall-clock seconds of one call, whatever the policy writes."""
+    uses_seed: bool = True
+    """False: the answer does not depend on the seed. Equal calls of a step are then made once."""
 
     def call(self, arguments: Mapping[str, JSON], past: Sequence[Past], seed: int) -> Answer:
         """Answer one call. Raises for nothing that a policy can write: an error is an Answer too."""
@@ -101,7 +103,7 @@ class ToolEnvironment(Environment):
             raise TaskError(f"max_calls must be at least 1; got {max_calls}.")
         self.tools = {tool.name: tool for tool in tools}
         self._parse, self._marks, self._max_calls = parse, (opening, closing), max_calls
-        self.uses_seed = True
+        self.uses_seed = any(tool.uses_seed for tool in tools)
         self.reply_seconds = Environment.reply_seconds + max_calls * max(tool.call_seconds for tool in tools)
         if parse == "tagged":
             self.stop, self.inline = (closing,), Inline("", "\n")

@@ -78,6 +78,8 @@ class Place(NamedTuple):
     """Docker image in place of one that is built here; empty: none."""
     runtime: str = ""
     """Docker runtime; empty: the engine's default."""
+    modules: tuple[tuple[str, str], ...] = ()
+    """(Name, source) of modules that jobs may ask for; empty: those of the code verifier."""
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ def _first(place: Place) -> Sandbox:
                 packages=place.packages,
                 system=() if place.image else place.system,
                 limits=TRUSTED_LIMITS,
-                modules=guest_modules(),
+                modules=dict(place.modules) or guest_modules(),
                 **given,
             )
         except SandboxUnavailable as error:

@@ -1,8 +1,9 @@
 """Runs the cells of an episode in one process: earlier ones again without output, then the new one.
 
-Runs inside the sandbox: standard library only. The request is `cells.json`: {"cells": [source, ...], "seed": number}.
-Descriptor 3 receives "1" once the new cell has ended by itself, or "2" where it ended with an exception. The process
-then ends at once: threads, exit hooks and child processes that a cell leaves behind do not run on.
+Runs inside the sandbox, which loads this module once for all calls: standard library only. The request is
+`cells.json`: {"cells": [source, ...], "seed": number}. Descriptor 3 receives "1" once the new cell has ended by itself,
+or "2" where it ended with an exception. The process then ends at once: threads, exit hooks and child processes that a
+cell leaves behind do not run on.
 """
 
 # pyright: basic
@@ -22,6 +23,7 @@ def main():
         request = json.load(file)
     os.remove("cells.json")
     os.remove("main.py")
+    del sys.modules["cells"]
     own_process = os.getpid()
     random.seed(request["seed"])
     shown = os.dup(1)
@@ -95,7 +97,3 @@ def message(error):
         line = error.lineno
     said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1]
     return f"{said} (line {line})" if line else said
-
-
-if __name__ == "__main__":
-    main()

@@ -436,6 +436,11 @@ def test_demonstrations_that_no_rollout_can_show_are_left_out_with_the_reason(po
     other = replace(good, demonstration_turns=(turns[0], Turn("environment", "9 9\n")))
     with pytest.raises(ConfigError, match=r"problem p: the environment replies 'higher\\n' to turn 1 .*has '9 9\\n'"):
         check_replies([good, other], pool)
+    block = (Turn("policy", "```python\n1\n```\n"), Turn("environment", "1"))
+    nowhere = {"sandbox": "docker", "packages": ["no-such"]}
+    without = replace(good, environment="python", environment_options=nowhere, demonstration_turns=block)
+    (told,) = check_replies([without], pool)
+    assert told.startswith("the demonstrations were not checked, as their environment cannot reply: ")
 
 
 def test_turns_are_written_to_the_records_and_read_again(engine: HfEngine, pool: GradingPool, tmp_path: Path) -> None:
