@@ -26,6 +26,7 @@ from reasoner.config.load import load_config
 from reasoner.config.stage import StageConfig
 from reasoner.errors import faults
 from reasoner.storage.files import RunError
+from reasoner.storage.step_ranges import StepFile, spread
 from verifiers import JSON, Outcome, mark_of
 from verifiers.compose import part_at
 from verifiers.jsonl import JsonLinesError, is_object, parse_line, read_jsonl
@@ -298,6 +299,8 @@ class History:
     before: StageConfig | None = None
     """Config of the stage or run that wrote the start model; None if it is not on this disk."""
     complete: bool = False
+    steps_left_out: int = 0
+    """Steps whose rollouts were not read, because the records are too long (`read_history(most_bytes=...)`)."""
 
     def series(self, name: str) -> NDArray[np.float64]:
         """Return the values of a metric over the steps that have it, without nulls."""
@@ -355,9 +358,13 @@ class History:
         return (np.concatenate(engine), np.concatenate(trainer)) if engine else (empty, empty)
 
 
-def read_history(folder: Path) -> History:
+def read_history(folder: Path, *, most_bytes: int | None = None) -> History:
     """Read one stage's run folder.
 
+    Args:
+        folder: of the stage.
+        most_bytes: bytes of rollouts.jsonl (and of eval_rollouts.jsonl) to read. Of a longer file whole steps are read:
+            a third of the bytes from its begin, a third from its end, the others evenly between. None: everything.
     Raises:
         RunError: it is not a run folder.
     """
@@ -366,15 +373,52 @@ def read_history(folder: Path) -> History:
     config = load_config(str(folder / "config.yaml")).stages[0]
     history = History(config=config, folder=folder, before=config_before(config))
     history.metrics = [*lines(folder / "metrics.jsonl", like=metrics_of)]
-    history.rows = [*lines(folder / "rollouts.jsonl", like=row_of)]
-    attach_updates(history.rows, lines(folder / "updates.jsonl", like=UpdateRecord.model_validate))
+    steps, history.steps_left_out = chosen_steps(folder / "rollouts.jsonl", most_bytes)
+    history.rows = [*lines(folder / "rollouts.jsonl", like=row_of, steps=steps)]
+    updates = lines(folder / "updates.jsonl", like=UpdateRecord.model_validate, steps=steps)
+    attach_updates(history.rows, updates)
     history.evals = [*lines(folder / "evals.jsonl", like=EvalRecord.model_validate)]
-    history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of)]
+    steps, _ = chosen_steps(folder / "eval_rollouts.jsonl", most_bytes)
+    history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of, steps=steps)]
     history.alarms = [*lines(folder / "alarms.jsonl", like=AlarmRecord.model_validate)]
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None
     history.complete = (folder / "done.json").is_file()
     return history
+
+
+def chosen_steps(path: Path, most_bytes: int | None) -> tuple[list[int] | None, int]:
+    """Choose the steps of a record file to read, so that they take about `most_bytes`.
+
+    Returns:
+        (the steps, ascending, the number of those left out); (None, 0) if the whole file is to be read.
+    Raises:
+        RunError: a line that was looked at is not a valid record.
+    """
+    if most_bytes is None or not path.is_file() or path.stat().st_size <= most_bytes:
+        return None, 0
+    bounds = step_bounds(path)
+    if bounds is None:
+        return None, 0
+    first, last = bounds
+    count = last - first + 1
+    chosen = spread(first, last, max(1, count * most_bytes // path.stat().st_size))
+    return chosen, count - len(chosen)
+
+
+def step_bounds(path: Path) -> tuple[int, int] | None:
+    """Return the first and the last step of a record file; None if it has no complete line.
+
+    Raises:
+        RunError: a line that was looked at is not a valid record.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with StepFile(path) as file:
+            return file.bounds()
+    except ValueError as error:
+        raise RunError(f"{path} has a line that is not a valid record ({error}). Restore the file.") from error
 
 
 def attach_updates(rows: Sequence[Row], updates: Iterable[UpdateRecord]) -> None:
@@ -412,25 +456,47 @@ def metrics_of(record: Mapping[str, JSON]) -> Mapping[str, float | None]:
     return found
 
 
-def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Line]:
+def lines(
+    path: Path, *, like: Callable[[dict[str, JSON]], Line], steps: Sequence[int] | None = None
+) -> Iterator[Line]:
     """Yield the JSON lines of a file, each converted by `like`. The file may still be written to.
 
     An incomplete last line is skipped.
 
+    Args:
+        path: the file; one that does not exist has no lines.
+        like: the conversion; it raises ValueError.
+        steps: only lines of these steps, ascending; the others are not read. None: all.
     Raises:
         RunError: a line is not valid JSON or `like` rejects it; the message gives its number.
     """
-    number = 0
+    if not path.is_file():
+        return
+    place = ""
     try:
-        for number, record in read_jsonl(path, growing=True) if path.is_file() else ():  # noqa: B007  (named below)
+        for place, record in _numbered(path) if steps is None else _of_steps(path, steps):  # noqa: B007  (named below)
             yield like(record)
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, JsonLinesError):
-            number = error.line
+            place = f"line {error.line}"
         reason = faults(error) if isinstance(error, ValidationError) else getattr(error, "reason", error)
         raise RunError(
-            f"{path} line {number} is not a valid record ({reason}). Restore the file, or remove the line."
+            f"{path} {place} is not a valid record ({reason}). Restore the file, or remove the line."
         ) from error
+
+
+def _numbered(path: Path) -> Iterator[tuple[str, dict[str, JSON]]]:
+    for number, record in read_jsonl(path, growing=True):
+        yield f"line {number}", record
+
+
+def _of_steps(path: Path, steps: Sequence[int]) -> Iterator[tuple[str, dict[str, JSON]]]:
+    with StepFile(path) as file:
+        for number, line in enumerate(file.lines(steps), 1):
+            record = parse_line(line)
+            if not is_object(record):
+                raise ValueError(f"must be a JSON object; got {type(record).__name__}")
+            yield f"line {number} of steps {steps[0]} to {steps[-1]}", record
 
 
 MAX_FILE_BYTES = 16 << 20

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasoner.storage.files import RunError
-from reasoner.storage.history import History, Row, lines, read_history, row_of, stage_folders
+from reasoner.storage.history import Row, lines, row_of, stage_folders, step_bounds
 from verifiers import JSON
 
 RESAMPLES = 10_000
@@ -198,11 +198,10 @@ def evaluated_rows(path: Path, *, step: int | None) -> list[Row]:
     Raises:
         RunError: there is no evaluation, or none after that step.
     """
-    if (path / "eval_rollouts.jsonl").is_file() and not (path / "config.yaml").is_file():
-        rows = [*lines(path / "eval_rollouts.jsonl", like=row_of)]
-    else:
-        histories = [read_history(folder) for folder in stage_folders(path)]
-        rows = next((history.eval_rows for history in reversed(histories) if history.eval_rows), [])
+    is_output = (path / "eval_rollouts.jsonl").is_file() and not (path / "config.yaml").is_file()
+    folders = [path] if is_output else stage_folders(path)
+    of_stages = ([*lines(folder / "eval_rollouts.jsonl", like=row_of)] for folder in reversed(folders))
+    rows = next((found for found in of_stages if found), [])
     if not rows:
         raise RunError(
             f"{path} must contain an evaluation; it has none. Set eval.problems, or run"
@@ -221,12 +220,12 @@ def trained_rows(path: Path, *, last_share: float = 0.25) -> list[Row]:
     Raises:
         RunError: there are none.
     """
-    histories: list[History] = [read_history(folder) for folder in stage_folders(path)]
-    history = next((history for history in reversed(histories) if history.rows), None)
-    if history is None:
-        raise RunError(f"{path} must have training rollouts; it has none.")
-    first = history.steps[int(len(history.steps) * (1 - last_share))]
-    return [row for row in history.rows if row.step >= first]
+    for folder in reversed(stage_folders(path)):
+        if (bounds := step_bounds(folder / "rollouts.jsonl")) is not None:
+            first, last = bounds
+            steps = range(first + int((last - first + 1) * (1 - last_share)), last + 1)
+            return [*lines(folder / "rollouts.jsonl", like=row_of, steps=steps)]
+    raise RunError(f"{path} must have training rollouts; it has none.")
 
 
 def compare(values: Mapping[str, Mapping[str, float]]) -> list[Comparison]:

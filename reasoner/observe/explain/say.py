@@ -47,6 +47,8 @@ def _print(console: Console, number: int, finding: Finding) -> None:
 def _summary(history: History) -> str:
     steps = len(history.metrics)
     rollouts = f", {len(history.rows)} rollouts" if history.rows else ""
+    if history.steps_left_out:
+        rollouts += f" of {len(history.steps)} steps read ({history.steps_left_out} steps between them were not)"
     state = "complete" if history.complete else "stopped" if history.failure else "not complete"
     return f"{steps} of {history.config.steps} steps{rollouts}, {state}"
 
