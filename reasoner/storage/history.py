@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -300,7 +300,7 @@ class History:
     """Config of the stage or run that wrote the start model; None if it is not on this disk."""
     complete: bool = False
     steps_left_out: int = 0
-    """Steps whose rollouts were not read, because the records are too long (`read_history(most_bytes=...)`)."""
+    """Steps whose rollouts were not read, because the records are too long (`read_history(most=...)`)."""
 
     def series(self, name: str) -> NDArray[np.float64]:
         """Return the values of a metric over the steps that have it, without nulls."""
@@ -358,13 +358,20 @@ class History:
         return (np.concatenate(engine), np.concatenate(trainer)) if engine else (empty, empty)
 
 
-def read_history(folder: Path, *, most_bytes: int | None = None) -> History:
+class Most(NamedTuple):
+    """Most that is read of a file of rollouts; of a longer file whole steps are read (`step_ranges.spread`)."""
+
+    rows: int
+    size: int
+    """In bytes."""
+
+
+def read_history(folder: Path, *, most: Most | None = None) -> History:
     """Read one stage's run folder.
 
     Args:
         folder: of the stage.
-        most_bytes: bytes of rollouts.jsonl (and of eval_rollouts.jsonl) to read. Of a longer file whole steps are read:
-            a third of the bytes from its begin, a third from its end, the others evenly between. None: everything.
+        most: how much of rollouts.jsonl and of eval_rollouts.jsonl to read; None: everything.
     Raises:
         RunError: it is not a run folder.
     """
@@ -373,12 +380,12 @@ def read_history(folder: Path, *, most_bytes: int | None = None) -> History:
     config = load_config(str(folder / "config.yaml")).stages[0]
     history = History(config=config, folder=folder, before=config_before(config))
     history.metrics = [*lines(folder / "metrics.jsonl", like=metrics_of)]
-    steps, history.steps_left_out = chosen_steps(folder / "rollouts.jsonl", most_bytes)
+    steps, history.steps_left_out = chosen_steps(folder / "rollouts.jsonl", most)
     history.rows = [*lines(folder / "rollouts.jsonl", like=row_of, steps=steps)]
     updates = lines(folder / "updates.jsonl", like=UpdateRecord.model_validate, steps=steps)
     attach_updates(history.rows, updates)
     history.evals = [*lines(folder / "evals.jsonl", like=EvalRecord.model_validate)]
-    steps, _ = chosen_steps(folder / "eval_rollouts.jsonl", most_bytes)
+    steps, _ = chosen_steps(folder / "eval_rollouts.jsonl", most)
     history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of, steps=steps)]
     history.alarms = [*lines(folder / "alarms.jsonl", like=AlarmRecord.model_validate)]
     history.environment = _json(folder / "environment.json")
@@ -387,22 +394,25 @@ def read_history(folder: Path, *, most_bytes: int | None = None) -> History:
     return history
 
 
-def chosen_steps(path: Path, most_bytes: int | None) -> tuple[list[int] | None, int]:
-    """Choose the steps of a record file to read, so that they take about `most_bytes`.
+def chosen_steps(path: Path, most: Most | None) -> tuple[list[int] | None, int]:
+    """Choose the steps of a record file to read, by the mean sizes of its steps and lines.
 
     Returns:
         (the steps, ascending, the number of those left out); (None, 0) if the whole file is to be read.
     Raises:
         RunError: a line that was looked at is not a valid record.
     """
-    if most_bytes is None or not path.is_file() or path.stat().st_size <= most_bytes:
+    bounds = None if most is None else step_bounds(path)
+    if most is None or bounds is None:
         return None, 0
-    bounds = step_bounds(path)
-    if bounds is None:
+    with StepFile(path) as file:
+        size = min(most.size, most.rows * file.line_bytes())
+        share = size / file.size
+    if share >= 1:
         return None, 0
     first, last = bounds
     count = last - first + 1
-    chosen = spread(first, last, max(1, count * most_bytes // path.stat().st_size))
+    chosen = spread(first, last, max(1, int(count * share)))
     return chosen, count - len(chosen)
 
 
@@ -456,9 +466,7 @@ def metrics_of(record: Mapping[str, JSON]) -> Mapping[str, float | None]:
     return found
 
 
-def lines(
-    path: Path, *, like: Callable[[dict[str, JSON]], Line], steps: Sequence[int] | None = None
-) -> Iterator[Line]:
+def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line], steps: Sequence[int] | None = None) -> Iterator[Line]:
     """Yield the JSON lines of a file, each converted by `like`. The file may still be written to.
 
     An incomplete last line is skipped.

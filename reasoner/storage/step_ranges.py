@@ -48,6 +48,12 @@ class StepFile:
             width *= 4
         return None
 
+    def line_bytes(self, looks: int = 16) -> float:
+        """Return the mean size of a line, from lines at evenly spaced places; 0 if there is none."""
+        found = [self._line_from(self.size * place // looks) for place in range(looks)]
+        sizes = [len(line) for _, line in filter(None, found)]
+        return sum(sizes) / len(sizes) if sizes else 0.0
+
     def start(self, step: int) -> int:
         """Return the byte at which the first line of this step or of a later one begins; the file's size if none does.
 

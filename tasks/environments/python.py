@@ -77,7 +77,8 @@ class PythonTool(Tool):
         self._replays = state == "replay"
         self.uses_seed = not self._replays
         self._most = output_characters
-        self._place = Place(sandbox, tuple(sorted(packages or ())), modules=(("cells", cells_source()),))
+        self.place = Place(sandbox, tuple(sorted(packages or ())), modules=(("cells", cells_source()),))
+        """Configuration of its sandbox."""
         self._limits = Limits(
             cpu_seconds=cpu_seconds,
             wall_seconds=4 * cpu_seconds,
@@ -109,7 +110,7 @@ class PythonTool(Tool):
         files = {"main.py": b"import cells\ncells.main()\n", "cells.json": request}
         job = Job(argv=("python", "main.py"), files=files, limits=self._limits, result_channel=True, modules=("cells",))
         try:
-            result = shared_sandbox(self._place).run(job)
+            result = shared_sandbox(self.place).run(job)
         except JobTooLarge:
             raise
         except SandboxError as error:

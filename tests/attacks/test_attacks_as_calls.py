@@ -13,8 +13,8 @@ import pytest
 from sandbox.api import JobOutcome
 from sandbox.attacks import ATTACK_LIMITS, BROKEN, Attack, attacks, job_of
 from tasks import Turn
-from tasks.environments import Environment, Episode, Reply, get_environment
-from tasks.environments.python import DISCARDED, LIMITS
+from tasks.environments import Environment, Episode, Reply, ToolEnvironment, get_environment
+from tasks.environments.python import DISCARDED, LIMITS, PythonTool
 from tests.attacks.test_attacks import is_core
 from tests.backends import ISOLATED, opened, state_of_things
 from verifiers.code.sandboxes import Place, shared_sandbox
@@ -48,6 +48,14 @@ def python(backend: str) -> Environment:
     made = get_environment("python", cpu_seconds=CPU_SECONDS, memory_mb=MEMORY_MB, sandbox=backend)
     assert play(made, "6 * 7")[0].text == "42"
     return made
+
+
+def place_of(environment: Environment) -> Place:
+    """Return the configuration of the sandbox in which the calls run."""
+    assert isinstance(environment, ToolEnvironment)
+    tool = environment.tools["python"]
+    assert isinstance(tool, PythonTool)
+    return tool.place
 
 
 def play(environment: Environment, *cells: str) -> list[Reply]:
@@ -88,7 +96,7 @@ def test_an_attack_is_answered_and_leaves_nothing(python: Environment, backend: 
     said = "(no output)" if attack.name == "leave-module" else "42"
     assert after.text.endswith(said), after
     if attack.probe:  # a program of its own, which expects to be alone in its folder
-        traces = shared_sandbox(Place(backend)).run(job_of(attack.probe, ATTACK_LIMITS))
+        traces = shared_sandbox(place_of(python)).run(job_of(attack.probe, ATTACK_LIMITS))
         assert traces.outcome is JobOutcome.OK
         assert b"BREACH" not in traces.stdout
     assert play(python, LEFT)[0].text == NOTHING_LEFT

@@ -21,10 +21,10 @@ from reasoner.observe.explain.record_rules import record_rules
 from reasoner.observe.explain.schedule_rules import schedule_rules
 from reasoner.observe.explain.signal_rules import signal_rules
 from reasoner.observe.explain.turn_rules import turn_rules
-from reasoner.storage.history import History, Row, read_history, stage_folders
+from reasoner.storage.history import History, Most, Row, read_history, stage_folders
 
-MOST_BYTES = 256 << 20
-"""Bytes of rollouts that are read; of a longer run the rules see whole steps of its begin, its end, and between."""
+MOST = Most(rows=20_000, size=256 << 20)
+"""Rollouts that are read; of a longer run the rules see whole steps of its begin, its end, and between."""
 
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     gap_rules,
@@ -61,7 +61,7 @@ def explain(run: Path) -> list[tuple[History, list[Finding]]]:
     Raises:
         RunError: there is no run in that folder.
     """
-    histories = [read_history(folder, most_bytes=MOST_BYTES) for folder in stage_folders(run)]
+    histories = [read_history(folder, most=MOST) for folder in stage_folders(run)]
     return [(history, findings(history)) for history in histories]
 
 

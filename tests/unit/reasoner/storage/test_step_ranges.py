@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasoner.storage.files import RunError
-from reasoner.storage.history import chosen_steps, step_bounds
+from reasoner.storage.history import Most, chosen_steps, step_bounds
 from reasoner.storage.step_ranges import StepFile, spread
 
 
@@ -20,7 +20,7 @@ def write(path: Path, steps: list[int], sizes: list[int], *, end: str = "") -> N
 
 
 @given(data=st.data())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_the_lines_of_any_steps_are_those_of_a_full_read(tmp_path_factory: pytest.TempPathFactory, data) -> None:
     path = tmp_path_factory.mktemp("steps") / "rollouts.jsonl"
     steps = sorted(data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=30)))
@@ -48,18 +48,19 @@ def test_steps_are_spread_over_begin_middle_and_end(first: int, count: int, want
         assert {*range(first, first + edge), *range(last - edge + 1, last + 1)} <= set(found)
 
 
-def test_a_file_of_few_bytes_is_read_whole_and_a_long_one_in_part(tmp_path: Path) -> None:
+def test_a_short_file_is_read_whole_and_a_long_one_in_part(tmp_path: Path) -> None:
     path = tmp_path / "rollouts.jsonl"
-    assert chosen_steps(path, 10) == (None, 0)
+    assert chosen_steps(path, Most(1, 1)) == (None, 0)
     assert step_bounds(path) is None
     write(path, list(range(1, 101)), [50] * 100)
     size = path.stat().st_size
-    assert chosen_steps(path, None) == chosen_steps(path, size) == (None, 0)
-    steps, left_out = chosen_steps(path, size // 10)
-    assert steps is not None
-    assert (steps[0], steps[-1]) == (1, 100)
-    assert 9 <= len(steps) <= 10
-    assert left_out == 100 - len(steps)
+    assert chosen_steps(path, None) == chosen_steps(path, Most(101, size)) == (None, 0)
+    for most in (Most(101, size // 10), Most(10, size)):
+        steps, left_out = chosen_steps(path, most)
+        assert steps is not None
+        assert (steps[0], steps[-1]) == (1, 100)
+        assert 9 <= len(steps) <= 10
+        assert left_out == 100 - len(steps)
 
 
 @pytest.mark.parametrize("line", ["[1]\n", "x\n", '{"group": 1}\n', '{"step": "1"}\n'])
