@@ -169,6 +169,7 @@ def serve(
         from verifiers.registry import restrict, verifier_class
 
         try:
+            from verifiers.serve.addresses import http_address
             from verifiers.serve.boundary import ServiceLimits, is_loopback
             from verifiers.serve.server import listen, run
             from verifiers.serve.service import SERVED, make_app
@@ -191,7 +192,7 @@ def serve(
         names = [*(allow_host or ()), *(() if is_loopback(host) else (gethostname(), getfqdn()))]
         app_ = make_app(served=served, workers=workers, limits=limits, token=token, host=host, names=names)
         listening = listen(host, port)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        address = http_address(host, listening.getsockname()[1])
         typer.echo(f"serving {', '.join(sorted(served))} on {address} (docs at /docs)", err=True)
         run(app_, listening, limits=limits, workers=workers)
 

@@ -51,6 +51,7 @@ from reasoner.storage.cluster_file import (
 from reasoner.storage.files import as_disk_error, write_atomic
 from reasoner.storage.run_lock import LOCK_FILE, locked
 from verifiers.one_writer import Held, WriterLock
+from verifiers.serve.addresses import http_address
 from verifiers.serve.client import TOKEN_VARIABLE
 
 LOOP_SECONDS = 0.2
@@ -221,7 +222,7 @@ class Driver:
         else:
             command = grader_command(self.config, host=host, port=port, token=self.token)
         seat.start(command)
-        part.place.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        part.place.url = http_address(host, port)
         part.started = time.monotonic()
         part.answered = part.silent = part.unanswered = part.asked = 0.0
         self._set(part, "starting", None)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reasoner.cluster import keep
+from verifiers.serve.addresses import free_port
 
 PYTHON, FILES = "{python}", "{files}"
 """Words of a command that stand for this machine's Python and for the folder with the command's files."""
@@ -68,9 +69,7 @@ class Seat:
 
     def free_port(self) -> int:
         """Return a port of the machine that nobody uses."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return int(probe.getsockname()[1])
+        return free_port("")
 
     def sees(self, file: str, content: str) -> bool:
         """Return True if a file has this content here."""

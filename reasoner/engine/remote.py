@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import httpx
@@ -26,6 +25,7 @@ from reasoner.engine.fetch import Source
 from reasoner.engine.gate import KEY_VARIABLE, START_HEADER
 from reasoner.engine.serve import STARTER_VARIABLE, engine_key, server_environment
 from verifiers.own_files import open_own
+from verifiers.serve.addresses import free_port, http_address, is_address
 
 ADAPTER_PREFIX = "reasoner-"
 """Beginning of the names of trainers' adapters."""
@@ -81,7 +81,7 @@ class Server:
             key: the server's key; None: see `engine_key`.
             ca_file: certificates that sign the server's, for https; None: those of this machine.
         """
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not is_address(url):
             raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Fix engine.options.urls.")
         self.url = url.rstrip("/")
         # The caller bounds the requests in flight. Idle connections end before uvicorn's timeout of 5 s, which could
@@ -388,8 +388,7 @@ class OwnServer(Server):
                 " them."
             ) from error
         self._command += ["--host", host, "--port", str(port)]
-        address = f"[{host}]" if ":" in host else host
-        super().__init__(f"http://{address}:{port}", seconds=seconds, key=key)
+        super().__init__(http_address(host, port), seconds=seconds, key=key)
         self._start()
 
     def _start(self) -> None:
@@ -456,15 +455,3 @@ def _certificates(ca_file: str | None) -> ssl.SSLContext:
             f"engine.options.ca_file must be a file of PEM certificates; got {ca_file!r}: {error}. Name the certificate"
             " that signed those of the servers."
         ) from error
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a free port of an address of this machine.
-
-    Raises:
-        OSError: it is not an address of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

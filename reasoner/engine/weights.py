@@ -21,6 +21,7 @@ from reasoner.engine.base import EngineError, NamedTensors
 from reasoner.engine.check import Checksum
 from reasoner.engine.fetch import Source
 from reasoner.engine.remote import Lost
+from verifiers.serve.addresses import http_address
 
 BUCKET_BYTES = 1 << 30
 """Bytes of tensors that are collected in memory before they are written to a file (ours)."""
@@ -195,9 +196,8 @@ class WeightStore:
         host = self._host or address_towards(url)
         if host is None:
             raise Lost(f"{url}: this machine has no way to it")
-        address = f"[{host}]" if ":" in host else host
         return Source(
-            url=f"http://{address}:{self._process.port}/{written.folder.name}",
+            url=f"{http_address(host, self._process.port)}/{written.folder.name}",
             key=self._key,
             files=written.files,
             into=str(into),

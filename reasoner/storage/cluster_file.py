@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, cast
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reasoner.errors import faults
 from reasoner.storage.files import RunError, write_atomic
+from verifiers.serve.addresses import is_address
 
 CLUSTER_FOLDER = "cluster"
 """Folder in a run folder with cluster.json, the logs of the parts, and what the trainers ask of the samplers."""
@@ -112,17 +112,9 @@ def read_places(file: Path) -> Places:
         ) from error
     for role in ("sampler", "grader"):
         for number, place in enumerate(places.of(role)):
-            if not _is_address(place.url) and not (place.url is None and places.kept_by is not None):
+            if not is_address(place.url) and not (place.url is None and places.kept_by is not None):
                 raise RunError(f"{file}: {role}s[{number}].url must be http://HOST:PORT; got {place.url!r}.")
     return places
-
-
-def _is_address(url: str | None) -> bool:
-    try:
-        parts = urlsplit(url or "")
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def write_places(file: Path, places: Places) -> None:

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from reasoner.cli import app
 from reasoner.config.load import load_config
-from reasoner.engine.remote import free_port
 from reasoner.stages.pipeline import run_pipeline
+from verifiers.serve.addresses import free_port
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]

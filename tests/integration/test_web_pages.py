@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reasoner.engine.gate import KEY_VARIABLE
-from reasoner.engine.remote import free_port
 from reasoner.label.page import Page as LabelPage
 from reasoner.label.sitting import Sitting
 from tests.integration.conftest import CHROMIUM
 from tests.integration.test_service import service
+from verifiers.serve.addresses import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

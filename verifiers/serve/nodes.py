@@ -20,6 +20,7 @@ from verifiers.errors import BadOption, UnknownVerifier, VerifierError
 from verifiers.jsonl import is_object
 from verifiers.pool.lane import NodeLane
 from verifiers.pool.work_queue import Item, Kind
+from verifiers.serve.addresses import is_address
 from verifiers.serve.client import Busy, Remote, TooLarge, row_text
 from verifiers.verdict import Outcome
 
@@ -247,8 +248,7 @@ def _checked(url: str | None) -> str:
     Raises:
         BadOption: it is no address.
     """
-    parts = urlsplit(url or "")
-    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+    if url and not is_address(url):
         raise BadOption(f"a grading node must be http://HOST:PORT; got {url!r}.")
     return (url or "").rstrip("/")
 

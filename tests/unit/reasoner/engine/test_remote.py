@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from reasoner.engine.base import EngineError
-from reasoner.engine.remote import Lost, Refused, Server, free_port
+from reasoner.engine.remote import Lost, Refused, Server
 from reasoner.engine.serve import engine_key
 from reasoner.engine.server import ServerEngine
 from reasoner.records import Request, SamplingParams
+from verifiers.serve.addresses import free_port
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -16,10 +16,11 @@ import torch
 from reasoner import processes
 from reasoner.engine.base import EngineError
 from reasoner.engine.fleet import Fleet
-from reasoner.engine.remote import Lost, PlacedServer, Seen, Server, StartedAgain, free_port
+from reasoner.engine.remote import Lost, PlacedServer, Seen, Server, StartedAgain
 from reasoner.engine.server import OWNER_FILE, WEIGHTS_PREFIX, ServerEngine
 from reasoner.records import Request, SamplingParams
 from tests.unit.reasoner.engine.standin import StandIn
+from verifiers.serve.addresses import free_port
 
 Opened = Callable[..., tuple[ServerEngine, list[StandIn]]]
 REQUESTS = [Request(prompt_ids=(5, 6), seed=seed) for seed in range(12)]
