@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from reasoner.storage.cluster_file import Places, read_places
@@ -60,6 +62,14 @@ def raylet_of(pid: int) -> int:
     """Return the raylet under which a command was started, which Ray names in the environment of its workers."""
     variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return int(next(one for one in variables if one.startswith(b"RAY_RAYLET_PID=")).split(b"=")[1])
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all below it; none if it is gone."""
+    with suppress(psutil.Error):
+        found = psutil.Process(pid)
+        return [pid, *(child.pid for child in found.children(recursive=True))]
+    return []
 
 
 def kill_part(folder: Path, role: str) -> None:
@@ -113,6 +123,54 @@ def test_fifty_kills_of_any_part_leave_the_same_records(tmp_path: Path) -> None:
             assert process.returncode == -signal.SIGKILL, log.read_text()[-3000:]
     assert kills == 50, f"the run was over after {kills} kills"
     assert_same_run(folder, tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_kills_of_vllm_samplers_and_of_everything_else_lose_no_rollout(tmp_path: Path) -> None:
+    """Two vLLM servers with their engine processes, a grader, the trainer, the command; a third hit servers."""
+    pytest.importorskip("vllm")
+    config = write_config(
+        tmp_path,
+        "killed",
+        steps=40,
+        model={"from_scratch": {"hidden_size": 64, "layers": 1, "heads": 2, "max_positions": 128}},
+        engine={"name": "vllm-server"},
+        checkpoint={"every": 1},
+        eval={"problems": 0},
+    )
+    given = ("cluster.samplers=2", "cluster.graders=1", "grading.workers=0", "cluster.restarts=30")
+    folder, log, draw, kills = tmp_path / "killed", tmp_path / "log", random.Random(1), Counter[str]()
+    while True:
+        with command(config, *given, "--resume", log=log) as process:
+            while process.poll() is None:
+                begun = steps(folder)
+                until(lambda begun=begun: steps(folder) > begun or process.poll() is not None, 600)
+                time.sleep(draw.uniform(0.0, 2.0))
+                if kills.total() == 15 or process.poll() is not None:
+                    continue
+                kind = "sampler" if kills.total() % 3 == 0 else "any"
+                if kind == "sampler":
+                    place = draw.choice(places(folder).samplers)
+                    family = [] if place.pid is None else descendants(place.pid)
+                else:
+                    family = marked(str(log))
+                target = process.pid if draw.random() < 0.06 or not family else draw.choice(family)
+                with suppress(ProcessLookupError):
+                    os.kill(target, signal.SIGKILL)
+                    kills[kind] += 1
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, log.read_text()[-3000:]
+    assert kills.total() == 15, f"the run was over after {kills}"
+    rows = records(folder, "rollouts.jsonl")
+    assert [(row["step"], row["group"], row["sample"]) for row in rows] == [
+        (step, group, sample) for step in range(1, 41) for group in range(4) for sample in range(4)
+    ]
+    alone = write_config(tmp_path, "alone", steps=40, eval={"problems": 0})  # the same problems, by another engine
+    assert run(alone) == 0
+    assert [row["problem"] for row in rows] == [row["problem"] for row in records(tmp_path / "alone", "rollouts.jsonl")]
+    assert all(row["verdict"]["outcome"] not in ("verifier_error", "bad_reference") for row in rows)
 
 
 @pytest.mark.slow
