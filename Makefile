@@ -1,5 +1,5 @@
 # Every target does all it needs on a fresh machine; no other command has to be run first.
-.PHONY: quickstart test test-full check fix mutation setup sandbox
+.PHONY: quickstart test test-full check fix docs mutation setup sandbox
 BIN := .venv/bin
 RUN ?= runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 
@@ -23,6 +23,9 @@ check: setup  ## format, lint, types, unit tests
 fix: setup  ## format, and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup  ## the documentation site in site/, every link checked; `make docs SERVE=1` shows it while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(if $(SERVE),serve,build)
 
 mutation: setup  ## mutation score of the numerics, or of MODULES="path ..."; lists what no unit test finds
 	@$(BIN)/python -m pip install --quiet cosmic-ray==8.7.0

@@ -36,14 +36,19 @@ class ScratchConfig(Section):
     """A small Qwen2-architecture model with random weights and a byte-level tokenizer."""
 
     hidden_size: int = Field(default=128, ge=8)
+    """Width of the residual stream."""
     layers: int = Field(default=4, ge=1)
+    """Number of transformer blocks."""
     heads: int = Field(default=4, ge=1)
+    """Attention heads; they divide hidden_size."""
     kv_heads: int | None = Field(default=None, ge=1)
     """None: the value of heads."""
     intermediate_size: int | None = Field(default=None, ge=1)
     """None: four times hidden_size."""
     max_positions: int = Field(default=1024, ge=16)
+    """Longest context, in tokens."""
     tie_embeddings: bool = True
+    """True: one matrix for the embedding and the output."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> ScratchConfig:
@@ -60,12 +65,14 @@ class LoraConfig(Section):
     """Low-rank adapters (arXiv:2106.09685) through peft."""
 
     rank: int = Field(default=16, ge=1)
+    """Rank of the adapters."""
     alpha: float = Field(default=32.0, gt=0)
     """Adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """For sft only: in reinforcement learning it would make the trainer's log-probabilities differ from the
     engine's."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Names of the layers that get adapters, as peft takes them."""
 
 
 class ModelSection(Section):
@@ -78,11 +85,15 @@ class ModelSection(Section):
     chat_template: str | None = None
     """File with a chat template that replaces the tokenizer's and is saved with the model."""
     from_scratch: ScratchConfig | None = None
+    """Shape of a new model with random weights, instead of `path`."""
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """Type of the trainer's weights. auto: bfloat16 on CUDA, float32 on the CPU."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention of the trainer's forward pass (transformers' attn_implementation)."""
     gradient_checkpointing: bool = False
+    """True: activations are computed again in the backward pass; less memory, about a third more time."""
     lora: LoraConfig | None = None
+    """Adapters to train instead of all weights; None: all weights."""
     quantization: Literal["nf4"] | None = None
     """nf4: the frozen base under `lora` in 4 bits (QLoRA, arXiv:2305.14314); needs bitsandbytes."""
     resize_embeddings: bool = False
@@ -136,7 +147,9 @@ class VerifierSection(Section):
     """A verifier by name, `module:attribute`, `path.py:attribute` or URL."""
 
     name: str
+    """Name, `module:attribute`, `path.py:attribute` or URL."""
     options: Options = Field(default_factory=dict[str, JsonValue])
+    """The verifier's options."""
 
     @property
     def learned(self) -> bool:
@@ -166,18 +179,24 @@ class EnvironmentSection(Section):
     """An environment by name, `module:attribute` or `path.py[:attribute]`: what replies to the policy's turns."""
 
     name: str
+    """Name, `module:attribute` or `path.py[:attribute]`."""
     options: Options = Field(default_factory=dict[str, JsonValue])
+    """The environment's options."""
 
 
 class TaskSection(Section):
     """A task; several tasks make a weighted mixture."""
 
     name: str
+    """Name of the task (`reasoner tasks list`), `module:attribute` or `path.py:attribute`."""
     options: Options = Field(default_factory=dict[str, JsonValue])
+    """The task's options (`reasoner tasks show NAME`)."""
     weight: float = Field(default=1.0, gt=0)
     """Share of this task's problems in a step, relative to the others."""
     train_split: str = "train"
+    """Split to train on."""
     eval_split: str = "test"
+    """Split to evaluate on."""
     verifier: VerifierSection | None = None
     """Replaces the task's own verifier."""
     environment: EnvironmentSection | None = None
@@ -197,7 +216,9 @@ class RolloutSection(Section):
     """Sampling of completions."""
 
     problems_per_step: int = Field(default=32, ge=1)
+    """Problems of a step."""
     group_size: int = Field(default=8, ge=1)
+    """Completions of each problem (G)."""
     max_tokens: int = Field(default=512, ge=1)
     """Tokens behind the prompt, an environment's replies included."""
     max_turns: int | None = Field(default=None, ge=1)
@@ -266,13 +287,17 @@ class AlgorithmSection(Section):
     """The advantage estimator, the loss and the KL control; docs/papers.md maps papers to these names."""
 
     advantage: str = "grpo"
+    """Advantage estimator: its name in docs/papers.md, or `module:attribute`."""
     advantage_options: Options = Field(default_factory=dict[str, JsonValue])
+    """The estimator's options."""
     normalize_components: bool = False
     """GDPO (arXiv:2601.05242): normalize each component of a weighted reward within its group before they are added, so
     that its weight and not its spread decides its influence; with advantage reinforce_pp_baseline also over the step,
     as in the paper."""
     loss: str = "clip"
+    """Policy loss: its name in docs/papers.md, or `module:attribute`."""
     loss_options: Options = Field(default_factory=dict[str, JsonValue])
+    """The loss's options, such as epsilon."""
     aggregation: Literal["token", "sequence", "constant"] = "token"
     """Reduction of token losses to one number: mean over the step's tokens (DAPO), mean of row means (GRPO),
     or sum over rows divided by rows x max_tokens (Dr. GRPO)."""
@@ -283,6 +308,7 @@ class AlgorithmSection(Section):
     importance: str = "truncated"
     """Correction of the difference between engine and trainer; "none" turns it off."""
     importance_options: Options = Field(default_factory=dict[str, JsonValue])
+    """Options of `importance`, such as its bound."""
     kl: Literal["k1", "k2", "k3"] = "k3"
     """KL estimator in the loss: k2 or k3 (the gradient of k1 there is 0 in expectation). In the reward it is always
     k1."""
@@ -303,6 +329,7 @@ class AlgorithmSection(Section):
     reference: str | None = None
     """Reference model of the KL; None: the model at the start of the stage."""
     entropy_coef: float = Field(default=0.0, ge=0)
+    """Coefficient of the entropy bonus in the loss; 0: none."""
     overlong_penalty_tokens: int = Field(default=0, ge=0)
     """DAPO's soft overlong penalty applies to this many last tokens before max_tokens; 0: off."""
     mask_truncated: bool = False
@@ -324,17 +351,23 @@ class OptimSection(Section):
     shared by GPU and host, moved to the host when the GPU is full (paged optimizer, arXiv:2305.14314, section 3; on a
     CPU there is no difference). The latter two need bitsandbytes."""
     lr: float = Field(default=1e-6, gt=0)
+    """Peak learning rate."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Schedule to the end of the last step. Steps without an update count too."""
     warmup_steps: int = Field(default=0, ge=0)
     """Number of first training steps in which the rate rises to lr."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the first and second moment."""
     eps: float = Field(default=1e-8, gt=0)
+    """Adam's epsilon."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
     updates_per_step: int = Field(default=1, ge=1)
     """Parts of each pass over a batch of rollouts; there are inner_epochs passes, and one optimizer step per part."""
     inner_epochs: int = Field(default=1, ge=1)
+    """Passes over the rollouts of a step."""
     stop_kl: float | None = Field(default=None, gt=0)
     """Nats per token: after an update with a larger approximate KL to the sampling policy, the batch gets no further
     update."""
@@ -393,9 +426,11 @@ class EngineSection(Section):
     """The engine that samples completions."""
 
     name: str = "vllm"
+    """hf (the trainer samples itself), vllm (in the same process), vllm-server, or `module:attribute`."""
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """auto: the type of the trainer's weights."""
     options: Options = Field(default_factory=dict[str, JsonValue])
+    """The engine's options (docs/scale.md)."""
     sync_check: bool = True
     """Compare the log-probabilities of engine and trainer on a fixed text after each weight sync."""
 
@@ -410,6 +445,7 @@ class GradingSection(Section):
     """Grading services on other machines, http://HOST:PORT of `reasoner verifiers serve`, which grade beside the
     workers here. Their token is in REASONER_VERIFIER_TOKEN."""
     memory_megabytes: int = Field(default=1024, ge=64)
+    """Resident memory of a worker while it grades; a worker above it is killed."""
     wall_seconds: float | None = Field(default=None, gt=0)
     """Time limit per row; None: each verifier's own limit."""
     portions: int = Field(default=1, ge=1)
@@ -428,8 +464,11 @@ class EvalSection(Section):
     problems: int = Field(default=256, ge=0)
     """Number of problems, from the start of the evaluation split; 0: no evaluation."""
     samples: int = Field(default=1, ge=1)
+    """Completions of each problem."""
     temperature: float = Field(default=1.0, ge=0)
+    """0: greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling; 1: off."""
     max_tokens: int | None = Field(default=None, ge=1)
     """None: rollout.max_tokens."""
     metric: str | None = None
@@ -448,7 +487,9 @@ class CheckpointSection(Section):
     """Interval of checkpoints, and how many are kept."""
 
     every: int = Field(default=25, ge=1)
+    """Steps between checkpoints."""
     keep: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept, besides the best."""
 
 
 SplitName = Literal["train", "test"]
@@ -479,6 +520,8 @@ class SftSection(Section):
     patience: int | None = Field(default=None, ge=1)
     """End after this many evaluations (eval.every) without a better evaluation loss; needs held_out."""
     bad_rows: BadRows = "drop"
+    """Treatment of rows that cannot be used. drop: they are left out, named and counted, and the run stops if they are
+    more than half; drop_most: left out even then; stop: the run does not start."""
     shuffle: bool = True
     """False: the rows in the order of the data in every epoch."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -486,11 +529,13 @@ class SftSection(Section):
     demonstrations: int | None = Field(default=None, ge=1)
     """Use only this many first demonstrations; None: all."""
     rows_per_step: int = Field(default=32, ge=1)
+    """Demonstrations of a step."""
     until_accuracy: float | None = Field(default=None, gt=0, le=1)
     """End as soon as this share of held-out training problems is solved (by sampling)."""
     check_every: int = Field(default=20, ge=1)
     """Steps between those checks."""
     check_problems: int = Field(default=128, ge=1)
+    """Problems on which the accuracy of `until_accuracy` is measured."""
 
     @field_validator("columns")
     @classmethod
@@ -555,6 +600,8 @@ class PreferenceSection(Section):
     """probability: the target is the row's own probability that its first completion is better, if the row has one
     (arXiv:2212.08073, section 4.1)."""
     bad_rows: BadRows = "drop"
+    """Treatment of rows that cannot be used. drop: they are left out, named and counted, and the run stops if they are
+    more than half; drop_most: left out even then; stop: the run does not start."""
     shuffle: bool = True
     """False: the pairs in the order of the data in every epoch."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -572,6 +619,7 @@ class RewardModelSection(Section):
     """A reward model trained on preferences (Bradley-Terry)."""
 
     pairs_per_step: int = Field(default=32, ge=1)
+    """Pairs of a step."""
     heads: int = Field(default=1, ge=1)
     """Number of scalar heads on one trunk, each trained on its own bootstrap sample of the pairs; their spread shows
     where the model is uncertain."""
@@ -624,15 +672,18 @@ class ConstitutionalSection(Section):
         "Here is a request and an answer to it.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nPrinciple: {principle}\n\n"
         "In two or three sentences: where does the answer fall short of the principle?"
     )
+    """Template of the request for a critique."""
     revision: str = (
         "Here is a request, an answer to it, and a critique of the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\n"
         "Critique: {critique}\n\nPrinciple: {principle}\n\nWrite the answer anew, so that it follows the principle and"
         " the critique no longer applies. Give the new answer alone."
     )
+    """Template of the request for a revision."""
     comparison: str = (
         "Here is a request and two answers to it.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
         "Principle: {principle}\n\nWhich answer follows the principle better? Say A or B and nothing else."
     )
+    """Template of the request for a comparison."""
     letters: tuple[str, str] = ("A", "B")
     """The model's answers that mean the first and the second completion."""
     judge: VerifierSection | None = None
@@ -648,9 +699,11 @@ class DpoSection(Section):
     """Direct preference optimization."""
 
     pairs_per_step: int = Field(default=32, ge=1)
+    """Pairs of a step."""
     loss: str = "sigmoid"
     """sigmoid, sigmoid_norm, ipo, robust, hinge, simpo, orpo, cpo, or `module:attribute`."""
     loss_options: Options = Field(default_factory=dict[str, JsonValue])
+    """The loss's options, such as beta."""
     beta: float = Field(default=0.1, gt=0)
     """Default: 0.1; 5 for sigmoid_norm and 2 for simpo, which compare log-probabilities per token."""
     reference: Literal["start", "none"] | None = None
@@ -692,10 +745,13 @@ class KtoSection(Section):
     """Kahneman-Tversky optimization: single completions that are desirable or not."""
 
     rows_per_step: int = Field(default=64, ge=2)
+    """Completions of a step."""
     beta: float = Field(default=0.1, gt=0)
+    """Weight of the distance to the reference."""
     desirable_weight: float = Field(default=1.0, gt=0)
     """Weight of the desirable rows; raise it if they are the fewer ones."""
     undesirable_weight: float = Field(default=1.0, gt=0)
+    """Weight of undesirable completions in the loss."""
     split_pairs: bool = False
     """True: `preferences` are pairs, each of which becomes a desirable and an undesirable row; ties are left out."""
 
@@ -759,6 +815,8 @@ class LoggingSection(Section):
     """Trackers that receive the metrics, in addition to metrics.jsonl."""
 
     tensorboard: bool = True
+    """True: metrics are also written to `tensorboard/` in the run folder."""
     trackers: list[TrackerName] = Field(default_factory=list[TrackerName])
     """Trackers supported by accelerate, by the names of their packages."""
     project: str = "reasoner"
+    """Project of the trackers."""

@@ -44,14 +44,18 @@ class StageConfig(Section):
     method: MethodName = "grpo"
     """grpo and ppo run the same loop; ppo defaults to algorithm.advantage: gae and rollout.group_size: 1."""
     name: str = "run"
+    """Name of the run."""
     label: str | None = None
     """Name of the stage in `stage:NAME` references of later stages; None: its method."""
     output: str | None = None
     """Run folder; None: runs/<name>."""
     seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    """Of every random draw of the stage."""
     steps: int = Field(default=100, ge=1)
+    """Steps of training."""
     model: ModelSection = ModelSection()
     task: list[TaskSection] = Field(default_factory=list[TaskSection])
+    """Tasks to train on; a name, one section or a list."""
     prompt: PromptSection = PromptSection()
     rollout: RolloutSection = RolloutSection()
     algorithm: AlgorithmSection = AlgorithmSection()
@@ -238,8 +242,11 @@ class RunConfig(Section):
     """A run: one stage or several, in order."""
 
     name: str
+    """Name of the run."""
     output: str
+    """Run folder."""
     stages: tuple[StageConfig, ...]
+    """Stages in order."""
     starts_fresh: tuple[bool, ...]
     """One flag per stage: True if it names its own model, False if it continues with the previous stage's."""
 
