@@ -110,7 +110,7 @@ class Engine(ABC):
             prompts: token ids.
             choices: text and token ids of the possible continuations.
         Returns:
-            [prompts][choices] probabilities.
+            For each prompt, the probability of each choice.
         """
         return [
             among([math.fsum(self.score([*prompt, *choice])[-len(choice) :]) for choice in choices.values()])
