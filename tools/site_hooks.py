@@ -7,6 +7,7 @@ with their help, the configs that are shipped, and the public names of each pack
 from __future__ import annotations
 
 import ast
+import html
 import re
 import sys
 from collections.abc import Iterator
@@ -104,33 +105,58 @@ def config_page() -> str:
         "",
     ]
     stage = sections["StageConfig"]
-    of_class = {setting.kind.removesuffix(" | None"): setting.name for setting in stage.settings}
-    of_class |= {"TaskSection": "task", "VerifierSection": "reward", "EnvironmentSection": "task.environment"}
-    of_class |= {"ScratchConfig": "model.from_scratch", "LoraConfig": "model.lora"}
-    plain = [setting for setting in stage.settings if setting.kind not in sections and setting.name != "task"]
+    plain = [setting for setting in stage.settings if not _sections_in(setting, sections)]
     lines += ["## A stage", "", *_table("", plain)]
-    for name, section in sections.items():
-        if name in of_class:
-            lines += [f"## {of_class[name]}", "", section.meaning, "", *_table(of_class[name], section.settings)]
+
+    def add(key: str, section: SettingsSection) -> None:
+        lines.extend([f"## {key}", "", _escaped(section.meaning), "", *_table(key, section.settings)])
+        for setting in section.settings:
+            for name in _sections_in(setting, sections):
+                if name not in shown:
+                    shown.add(name)
+                    add(f"{key}.{setting.name}", sections[name])
+
+    shown: set[str] = set()
+    for setting in stage.settings:
+        for name in _sections_in(setting, sections):
+            add(setting.name, sections[name])
     return "\n".join(lines)
+
+
+def _sections_in(setting: Setting, sections: dict[str, SettingsSection]) -> list[str]:
+    return [name for name in re.findall(r"\w+", setting.kind) if name in sections]
+
+
+def _aliases() -> dict[str, str]:
+    """Return the type aliases of the config modules that list values: name -> Literal[...]."""
+    found: dict[str, str] = {}
+    for module in (*CONFIG_MODULES, "reasoner/config/methods.py"):
+        for node in ast.parse((ROOT / module).read_text()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal["):
+                found[ast.unparse(node.targets[0])] = ast.unparse(node.value)
+    return found
 
 
 def _table(prefix: str, settings: list[Setting]) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
+    aliases = _aliases()
     for one in settings:
         key = f"{prefix}.{one.name}" if prefix else one.name
-        kind = f"{one.kind} {one.bounds}".strip()
+        kind = re.sub(r"[A-Z][A-Za-z]+", lambda name: aliases.get(name[0], name[0]), one.kind)
+        kind = re.sub(r"Literal\[([^\]]*)\]", lambda values: values[1].replace(", ", " | "), kind)
+        kind = f"{kind} {one.bounds}".strip()
         yield f"| `{key}` | {_cell(kind)} | {_cell(one.default)} | {_escaped(one.meaning)} |"
     yield ""
 
 
 def _cell(text: str) -> str:
-    return f"`{_escaped(text)}`" if text else ""
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>" if text else ""
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Return a text in which nothing is HTML, and nothing ends a cell."""
+    return html.escape(text, quote=False).replace("|", "&#124;")
 
 
 def configs_page() -> str:
@@ -171,7 +197,8 @@ def package_page(package: str, about: str) -> str:
     import importlib
 
     names = sorted(importlib.import_module(package).__all__)
-    parts = [f"## {name}\n\n::: {package}.{name}\n" for name in names]
+    options = "    options:\n      heading_level: 3\n"
+    parts = [f"## {name}\n\n::: {package}.{name}\n{options}" for name in names]
     return f"# {package}\n\n{about[0].upper()}{about[1:]}.\n\n" + "\n".join(parts)
 
 
