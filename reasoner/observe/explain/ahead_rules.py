@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History
@@ -14,6 +16,8 @@ LOW = 0.7
 run at 0.55 gained less than half the reward that one without batches ahead did; one at 0.95 gained nearly all of it."""
 WAITING = 0.4
 """Share of a step spent waiting for the sampler that is worth a sentence; our choice."""
+DOWNHILL = frozenset({"rewards-collapsed", "reward-falls", "right-answers-fall", "all-wrong", "truncated", "no-answer"})
+"""Findings that batches which are too old may cause."""
 NEVER = 0.02
 """Share of waiting below which a batch ahead is not needed; our choice."""
 
@@ -26,21 +30,44 @@ def ahead_rules(history: History) -> Iterator[Finding]:
 
 
 def _stale(history: History) -> Iterator[Finding]:
-    """Importance weights of a lagging batch that rest on a few tokens."""
+    """Importance weights of a lagging batch that rest on a few tokens, at the end or before the rewards fell away."""
     sizes, lags = history.series("lag/effective_sample"), history.series("lag/mean")
-    late = sizes[-max(1, len(sizes) // 3) :]
-    if late.mean() >= LOW or lags.max() < 1:
+    if lags.max() < 1:
         return
+    late = float(sizes[-max(1, len(sizes) // 3) :].mean())
+    fell = _fell_at(history)
+    before = [size for step, size in zip(history.steps_of("lag/effective_sample"), sizes, strict=True) if step <= fell]
+    worst = float(min(before)) if before else 1.0
+    if min(late, worst) >= LOW:
+        return
+    if worst < LOW:
+        found = f"it fell to {worst:.2f} before the reward had lost half of its best value (step {fell})"
+    else:
+        found = f"it was {sizes[0]:.2f} in the first step"
     yield Finding(
         code="stale",
         level=Level.WARNING,
-        cost=min(1.0, 1 - float(late.mean())),
-        title=f"The batches are too old for the policy: their effective sample size is {late.mean():.2f} of 1"
+        cost=min(1.0, 1 - min(late, worst)),
+        title=f"The batches are too old for the policy: their effective sample size is {min(late, worst):.2f} of 1"
         f" ({lags.mean():.1f} updates old on average)",
-        evidence=(f"it was {sizes[0]:.2f} in the first step; part of the tokens carries most of the update's weight",),
-        change="lower rollout.ahead, or the learning rate (optim.lr), so that the policy moves less between batches.",
-        explains=frozenset({"gap", "diverging"}),
+        evidence=(f"{found}; part of the tokens carries most of the update's weight",),
+        change="lower optim.lr or rollout.ahead, so that the policy moves less between batches, or set"
+        " algorithm.proximal=sampler, whose clip holds tokens back that have moved since they were sampled.",
+        explains=frozenset({"gap", "diverging"}) | (DOWNHILL if worst < LOW else frozenset()),
     )
+
+
+def _fell_at(history: History) -> int:
+    """Return the step at which the reward, for good, had lost half of its best value; 0 if it never had."""
+    rewards, steps = history.series("reward/mean"), history.steps_of("reward/mean")
+    size = max(2, len(rewards) // 10)
+    if len(rewards) < 3 * size:
+        return 0
+    means = np.convolve(rewards, np.ones(size) / size, mode="valid")
+    best = int(means.argmax())
+    if means[best] <= 0 or rewards[-size:].mean() > means[best] / 2:
+        return 0
+    return next(step for step, value in zip(steps[best:], rewards[best:], strict=True) if value < means[best] / 2)
 
 
 def _who_waits(history: History) -> Iterator[Finding]:

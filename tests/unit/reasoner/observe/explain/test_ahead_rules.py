@@ -47,3 +47,49 @@ def codes(
 )
 def test_what_is_said(figures: dict[str, float], expected: list[str]) -> None:
     assert codes(**figures) == expected  # pyright: ignore[reportArgumentType]
+
+
+FALLS = [0.3, 0.5, 0.7, 0.7, 0.6, 0.3, 0.1, 0.0, 0.0, 0.0]
+RISES = [0.3, 0.5, 0.7, 0.7, 0.6, 0.7, 0.8, 0.8, 0.8, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "sizes", "expected"),
+    [
+        (
+            [0.3, 0.5, 0.7, 0.7, 0.6, 0.3, 0.1, 0.0, 0.0, 0.0],
+            [1.0, 1.0, 0.98, 0.9, 0.56, 0.9, 1.0, 1.0, 1.0, 1.0],
+            True,
+        ),
+        (
+            [0.3, 0.5, 0.7, 0.7, 0.6, 0.3, 0.1, 0.0, 0.0, 0.0],
+            [1.0, 1.0, 0.98, 0.9, 0.8, 0.9, 1.0, 1.0, 1.0, 1.0],
+            False,
+        ),
+        (
+            [0.3, 0.5, 0.7, 0.7, 0.6, 0.3, 0.1, 0.0, 0.0, 0.0],
+            [1.0, 1.0, 0.98, 0.9, 0.9, 0.9, 0.9, 0.5, 1.0, 1.0],
+            False,
+        ),
+        (
+            [0.3, 0.5, 0.7, 0.7, 0.6, 0.7, 0.8, 0.8, 0.8, 0.9],
+            [1.0, 1.0, 0.98, 0.9, 0.56, 0.9, 1.0, 1.0, 1.0, 1.0],
+            False,
+        ),
+    ],
+)
+def test_batches_that_were_too_old_before_the_rewards_fell(
+    rewards: list[float], sizes: list[float], expected: bool
+) -> None:
+    made = make_records()
+    made.metrics[:] = [
+        {**made.metrics[0], "step": step, "reward/mean": reward, "lag/mean": 1.0, "lag/effective_sample": size}
+        for step, (reward, size) in enumerate(zip(rewards, sizes, strict=True), 1)
+    ]
+    history = make_history(made)
+    history.config = history.config.model_copy(
+        update={"rollout": history.config.rollout.model_copy(update={"ahead": 1})}
+    )
+    found = [finding for finding in ahead_rules(history) if finding.code == "stale"]
+    assert bool(found) is expected
+    assert all("rewards-collapsed" in finding.explains for finding in found)
