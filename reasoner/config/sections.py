@@ -820,3 +820,13 @@ class LoggingSection(Section):
     """Trackers supported by accelerate, by the names of their packages."""
     project: str = "reasoner"
     """Project of the trackers."""
+    run: str | None = None
+    """Name of the run in the trackers; None: `name`, with the folder of the stage where a run has several."""
+    group: str | None = None
+    """Group of the run, in trackers that have groups (wandb, trackio)."""
+    tags: list[str] = Field(default_factory=list[str])
+    """Tags of the run, in trackers that have tags (wandb)."""
+    samples: int = Field(default=8, ge=0)
+    """Completions of a step and of an evaluation that wandb and trackio get as a table; 0: none leave this machine."""
+    samples_every: int = Field(default=10, ge=1)
+    """Steps between two such tables."""

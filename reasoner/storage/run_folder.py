@@ -51,6 +51,14 @@ class Tracker(Protocol):
     name: str
     """Name as in the config."""
 
+    def rows(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
+        """Receive lines that were appended to a record file."""
+        ...
+
+    def alert(self, title: str, text: str, *, is_fault: bool) -> None:
+        """Tell whoever watches the run that something is wrong with it."""
+        ...
+
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write one step's metrics."""
 
@@ -116,6 +124,9 @@ class RunFolder:
                 content = content[self._files[name].write(content) :]
         if self.listener is not None:
             self.listener(name, rows)
+        for tracker in self.trackers:
+            with self._as_disk_error(f"rows for {tracker.name}"):
+                tracker.rows(name, rows)
 
     def write_rollouts(self, groups: Sequence[RolloutGroup], *, first_group: int = 0) -> None:
         """Write one line per rollout of a step, in group and sample order."""
@@ -134,6 +145,12 @@ class RunFolder:
         for tracker in self.trackers:
             with self._as_disk_error(f"metrics for {tracker.name}"):
                 tracker.write(step, metrics)
+
+    def alert(self, title: str, text: str, *, is_fault: bool) -> None:
+        """Pass what is wrong with the run to the trackers."""
+        for tracker in self.trackers:
+            with self._as_disk_error(f"alerts for {tracker.name}"):
+                tracker.alert(title, text, is_fault=is_fault)
 
     def offsets(self) -> dict[str, int]:
         """Flush the record files to disk, and return the size of each in bytes."""

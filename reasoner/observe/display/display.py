@@ -15,6 +15,7 @@ from reasoner.config.estimators import traits_of
 from reasoner.config.stage import StageConfig
 from reasoner.observe.display.live_view import TIME_PARTS, Keys, View
 from reasoner.observe.explain.during_run import Watch
+from reasoner.observe.explain.finding import Level
 from reasoner.observe.explain.say import sentence
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.run_folder import RunFolder
@@ -33,6 +34,7 @@ class Display:
         self._console = console or plain_console()
         self._progress: Progress | None = None
         self._watch: Watch | None = None
+        self._run: RunFolder | None = None
         self._view = View(steps=config.steps)
         self._open = ExitStack()
 
@@ -62,7 +64,7 @@ class Display:
 
     def watch(self, run: RunFolder) -> None:
         """Follow the run's records, for the live view and for warnings by the rules of `explain`."""
-        self._watch = Watch(self._config)
+        self._watch, self._run = Watch(self._config), run
         run.listener = self._watch.heard
 
     @contextmanager
@@ -100,6 +102,8 @@ class Display:
             self._view.metrics, self._view.rollouts = self._watch.metrics, self._watch.last_rows
             for finding in self._watch.look(step):
                 self.note(sentence(finding))
+                if self._run is not None:
+                    self._run.alert(finding.title, sentence(finding), is_fault=finding.level is Level.FAULT)
                 self._view.warnings.append(finding.title)
         steps = self._config.steps
         if "reward/mean" not in metrics:

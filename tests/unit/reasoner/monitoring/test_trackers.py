@@ -35,6 +35,14 @@ class Wandb(ModuleType):
             raise ConnectionError("the server is away")
         self.calls.append(("log", (step, metrics)))
 
+    def Table(self, columns: list[str], data: list[list[object]]) -> list[dict[str, object]]:
+        return [dict(zip(columns, row, strict=True)) for row in data]
+
+    AlertLevel = SimpleNamespace(ERROR="error", WARN="warn")
+
+    def alert(self, **said: object) -> None:
+        self.calls.append(("alert", said))
+
     def finish(self) -> None:
         self.calls.append(("finish", None))
 
@@ -57,8 +65,8 @@ def opened(folder: Path, notes: list[str], *, tensorboard: bool = False, purge_s
 
 
 def test_a_tracker_gets_the_numbers_of_metrics_jsonl(wandb: Wandb, tmp_path: Path) -> None:
-    for _ in range(2):  # a resumed stage goes on in the same run
-        run = opened(tmp_path / "1-grpo", [])
+    for purge_step in (None, 3):  # a resumed stage goes on in the same run
+        run = opened(tmp_path / "1-grpo", [], purge_step=purge_step)
         run.log(3, {"reward/mean": 0.5})
         run.track(3, {"eval/avg@1": 0.25})
         run.close()
@@ -123,3 +131,45 @@ def test_records_shorter_than_at_the_checkpoint_are_refused(tmp_path: Path) -> N
         run.begin(offsets={"rollouts.jsonl": 100}, environment={})
     run.close()
     assert (tmp_path / "rollouts.jsonl").read_text() == "{}\n"
+
+
+def test_a_folder_that_is_begun_anew_is_a_new_run_with_its_name_group_and_tags(wandb: Wandb, tmp_path: Path) -> None:
+    section = {"tensorboard": False, "trackers": ["wandb"], "run": "third try", "group": "g", "tags": ["a", "b"]}
+    config = stage(logging=section, name="n")
+    for purge_step in (None, 4, None):
+        for tracker in open_trackers(config, tmp_path / "run", purge_step=purge_step, note=print):
+            tracker.close()
+    made = [options for name, options in wandb.calls if name == "init"]
+    first, resumed, anew = made
+    assert first == resumed
+    assert first["id"] != anew["id"]  # type: ignore[index]
+    assert [first[key] for key in ("name", "group", "tags")] == ["third try", "g", ["a", "b"]]  # type: ignore[index]
+
+
+def test_samples_are_tables_and_findings_are_alerts(wandb: Wandb, tmp_path: Path) -> None:
+    run = opened(tmp_path / "run", [])
+    for step in range(1, 21):
+        rows = [
+            {"step": step, "problem": f"p{n}", "prompt": "q", "completion": f"c{n}", "reference": [1], "reward": 0.5,
+             "verdict": {"outcome": "partial", "answer": None}}
+            for n in range(32)
+        ]  # fmt: skip
+        run.append("rollouts.jsonl", rows[:16])
+        run.append("rollouts.jsonl", rows[16:])
+    run.append("eval_rollouts.jsonl", [{"step": 7, "problem": "p", "reward": 1.0, "verdict": {"outcome": "correct"}}])
+    run.append("alarms.jsonl", [{"step": 7, "alarm": "longer", "sentence": "It writes more."}])
+    run.alert("x" * 100, "why", is_fault=False)
+    run.close()
+    tables = [logged for name, logged in wandb.calls if name == "log"]
+    assert [(step, [*table]) for step, table in tables] == [  # type: ignore[misc]
+        (10, ["samples/train"]), (20, ["samples/train"]), (7, ["samples/eval"]),
+    ]  # fmt: skip
+    shown = tables[0][1]["samples/train"]  # type: ignore[index]
+    assert len(shown) == 8
+    assert shown[1] == {
+        "step": 10, "problem": "p2", "prompt": "q", "completion": "c2", "reference": "[1]", "reward": 0.5,
+        "outcome": "partial", "answer": None,
+    }  # fmt: skip
+    alerts = [said for name, said in wandb.calls if name == "alert"]
+    assert alerts[0] == {"title": "longer", "text": "It writes more.", "level": "error"}
+    assert (len(alerts[1]["title"]), alerts[1]["level"]) == (63, "warn")  # type: ignore[index]
