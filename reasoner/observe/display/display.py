@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -35,7 +36,7 @@ class Display:
         self._progress: Progress | None = None
         self._watch: Watch | None = None
         self._run: RunFolder | None = None
-        self._view = View(steps=config.steps)
+        self._view = View(steps=config.steps, name=config.name, stop=lambda: signal.raise_signal(signal.SIGINT))
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -151,5 +152,6 @@ class Display:
         if not result.sets:
             extra, lines = f"  {lines[0]}{extra}", []
         self.note(f"eval after step {step}: {result.problems} problems x {result.samples}{extra}")
+        self._view.evaluation = f"after step {step}:{extra or '  ' + lines[0]}"
         for line in lines:
             self.note(f"  {line}")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,12 @@ TIME_PARTS = ("generation", "grading_wait", "logprobs", "update", "sync")
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE = 32
 """Number of steps in a curve."""
-KEYS = {"b": "best rollout", "w": "worst rollout", "n": "next", "q": "hide"}
+KEYS = {"b": "best rollout", "w": "worst", "n": "next", "j/k": "scroll", "q": "hide", "s": "stop after this step"}
+ARROWS = {"\x1b[A": "k", "\x1b[B": "j"}
+"""Escape sequences of the arrow keys (ECMA-48: CUU, CUD) and what they stand for."""
+AROUND = 24
+"""Rows of the terminal that are kept for everything but the text of a rollout."""
+FEWEST_LINES = 8
 
 
 @dataclass
@@ -34,6 +40,12 @@ class View:
     """Content of the live view, as a rich renderable."""
 
     steps: int
+    name: str = ""
+    """Name of the run."""
+    stop: Callable[[], None] = lambda: None
+    """Asks the run to stop after this step, with a checkpoint."""
+    evaluation: str = ""
+    """Result of the last evaluation."""
     metrics: Sequence[Mapping[str, float | None]] = ()
     """Metrics of every step so far."""
     rollouts: Sequence[Row] = ()
@@ -42,24 +54,38 @@ class View:
     show: str = ""
     """"best", "worst" or empty: the rollout that is shown."""
     index: int = 0
+    first_line: int = 0
+    """First line of the rollout's text that is shown."""
+    stopping: bool = False
+    _width: int = 0
+    """Columns of the terminal when the view was drawn last."""
 
     def press(self, key: str) -> None:
-        """Handle a key: b and w show the best and worst rollout, n or space the next, q or Esc hides it."""
+        """Handle a key of KEYS; space is n, the arrows scroll, Esc hides the rollout."""
         if key in "bw":
             wanted = "best" if key == "b" else "worst"
-            self.show, self.index = (wanted, 0)
+            self.show, self.index, self.first_line = wanted, 0, 0
         elif key in "n ":
-            self.index += 1
+            self.index, self.first_line = self.index + 1, 0
+        elif key == "j":
+            self.first_line += 1
+        elif key == "k":
+            self.first_line = max(0, self.first_line - 1)
         elif key in "q\x1b":
             self.show = ""
+        elif key == "s" and not self.stopping:  # a second signal would stop the run at once
+            self.stopping = True
+            self.stop()
 
-    def __rich__(self) -> RenderableType:
-        parts: list[RenderableType] = []
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._width not in (0, console.width):  # lines of the last drawing were wrapped anew by the terminal
+            yield Control.home()
+            yield Control.clear()
+        self._width = console.width
         if self.metrics and "reward/mean" in self.metrics[-1]:
-            parts.append(self._metrics_panel())
+            yield self._metrics_panel()
         if self.show and self.rollouts:
-            parts.append(self._rollout())
-        return Group(*parts)
+            yield self._rollout(console, max(FEWEST_LINES, console.height - AROUND))
 
     def _metrics_panel(self) -> Panel:
         last = self.metrics[-1]
@@ -68,8 +94,11 @@ class View:
             grid.add_column(justify="left")
         for name, value, curve in metric_lines(last):
             grid.add_row(Text(name, style="bold"), Text(one_line(value)), Text(self._curve(curve), style="cyan"))
+        if self.evaluation:
+            grid.add_row(Text("evaluation", style="bold"), Text(one_line(self.evaluation)), Text(""))
         step = int(last.get("step") or 0)
-        title = f"step {step}/{self.steps}   ETA {self._eta(step)}"
+        title = f"{one_line(self.name)}   " if self.name else ""
+        title += f"step {step}/{self.steps}   ETA {self._eta(step)}"
         keys = "   ".join(f"{key} {what}" for key, what in KEYS.items())
         lines: list[RenderableType] = [grid]
         lines += [Text(f"! {one_line(warning)}", style="yellow") for warning in self.warnings[-2:]]
@@ -82,35 +111,46 @@ class View:
         seconds = [value for row in self.metrics[-10:] if (value := row.get("time/step")) is not None]
         return clock(sum(seconds) / len(seconds) * (self.steps - step)) if seconds else "?"
 
-    def _rollout(self) -> Panel:
+    def _rollout(self, console: Console, height: int) -> Panel:
         graded = [row for row in self.rollouts if row.reward is not None]
         ranked = sorted(graded, key=lambda row: row.reward or 0.0, reverse=self.show == "best")
         if not ranked:
             return Panel("no graded rollout in the last step")
         row = ranked[self.index % len(ranked)]
         text = Text()
-        text.append(visible(tail(row.prompt, 600)) + "\n", style="dim")
+        text.append(visible(row.prompt) + "\n", style="dim")
         for said, style in spoken(row):
             text.append(said + "\n", style=style)
         text.append(visible(f"answer {row.answer!r}   reference {str(row.reference)[:80]!r}") + "\n", style="bold")
         text.append(one_line(f"{row.outcome}: {row.reason[:200]}"), style="green" if row.right else "red")
         title = f"{self.show} of the last step: reward {row.reward:g}, {row.tokens} tokens, step/group/sample"
-        return Panel(text, title=f"{title} {'/'.join(map(str, row.place))}", title_align="left")
+        lines = text.wrap(console, max(1, console.width - BORDER))
+        self.first_line = min(self.first_line, max(0, len(lines) - height))
+        shown = lines[self.first_line : self.first_line + height]
+        rest = len(lines) - self.first_line - len(shown)
+        below = f"{self.first_line} lines above, {rest} below" if self.first_line or rest else None
+        return Panel(
+            Text("\n").join(shown),
+            title=f"{title} {'/'.join(map(str, row.place))}",
+            title_align="left",
+            subtitle=below,
+            subtitle_align="left",
+        )
 
 
 def spoken(row: Row) -> Iterable[tuple[str, str]]:
     """Yield (text, style) of the completion, or of each of its turns: replies of the environment in grey."""
     if row.turns is None:
-        yield visible(tail(row.completion, 1_200)), ""
+        yield visible(row.completion), ""
         return
-    for turn in row.turns[-TURNS:]:
+    for turn in row.turns:
         replied = turn.get("origin") == "environment"
         mark = ("! " if turn.get("errors") else "< ") if replied else "> "
-        yield mark + visible(tail(str(turn.get("text", "")).rstrip("\n"), 400)), "bright_black" if replied else ""
+        yield mark + visible(str(turn.get("text", "")).rstrip("\n")), "bright_black" if replied else ""
 
 
-TURNS = 12
-"""Last turns of an episode that are shown."""
+BORDER = 4
+"""Columns that a panel takes."""
 
 
 def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, str]]:
@@ -192,11 +232,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60:02}:{rest % 60:02}"
 
 
-def tail(text: str, size: int) -> str:
-    """Return the last `size` characters of a text, after "..." if it is longer."""
-    return text if len(text) <= size else "..." + text[-size:]
-
-
 class Keys:
     """Reader of single keys from the terminal during a block; reads nothing if standard input is not a terminal."""
 
@@ -222,7 +257,10 @@ class Keys:
         descriptor = sys.stdin.fileno()
         while not self._stop.is_set():
             if select.select([descriptor], [], [], 0.2)[0]:
-                for key in os.read(descriptor, 32).decode(errors="ignore"):
+                typed = os.read(descriptor, 32).decode(errors="ignore")
+                for arrow, key in ARROWS.items():
+                    typed = typed.replace(arrow, key)
+                for key in typed:
                     self._pressed(key)
 
     def __exit__(

@@ -88,3 +88,54 @@ def test_a_composed_reward_is_shown_beside_what_is_right() -> None:
         display.step(1, metrics)
     assert "  right 25 %  signal" in console.export_text()
     assert "pass rate" not in {name for name, _, _ in metric_lines({"step": 1, "reward/mean": 3.0})}
+
+
+def test_the_view_shows_the_name_and_the_last_evaluation_and_stops_once() -> None:
+    asked: list[bool] = []
+    history = make_history(make_records())
+    view = View(steps=20, name="mine", stop=lambda: asked.append(True), metrics=history.metrics)
+    view.evaluation = "after step 10:  avg@1 0.940 [0.920, 0.960]"
+    text = rendered(view)
+    assert "mine   step 12/20" in text
+    assert "avg@1 0.940 [0.920, 0.960]" in text
+    for key in "ss":
+        view.press(key)
+    assert asked == [True]
+
+
+def test_a_long_rollout_is_scrolled_line_by_line() -> None:
+    def lengthen(row: dict, rng: np.random.Generator) -> None:
+        row["completion"] = "\n".join(f"line {number}" for number in range(100))
+
+    history = make_history(make_records(change=lengthen))
+    view = View(steps=20, metrics=history.metrics, rollouts=history.by_step[12], show="best")
+    console = Console(width=110, height=40, record=True, force_terminal=True, file=io.StringIO())
+
+    def seen() -> list[str]:
+        console.print(view)
+        return [word for line in console.export_text().split("\n") if (word := line.strip("│ ")).startswith("line ")]
+
+    assert seen()[0] == "line 0"
+    for _ in range(3):
+        view.press("j")
+    lines = seen()
+    assert lines[0] == "line 1"  # behind two lines of the prompt
+    assert len(lines) == 16
+    for _ in range(500):
+        view.press("j")
+    assert seen()[-1] == "line 99"
+    view.press("k")
+    above = seen()
+    view.press("n")
+    assert seen()[0] == "line 0" != above[0]
+
+
+def test_a_terminal_that_changes_its_width_is_cleared_once() -> None:
+    history = make_history(make_records())
+    view = View(steps=20, metrics=history.metrics)
+    console = Console(width=110, height=40, force_terminal=True, file=io.StringIO())
+    drawn: list[bool] = []
+    for width in (110, 110, 70, 70):
+        console.width = width
+        drawn.append(sum(bool(segment.control) for segment in console.render(view)) > 0)
+    assert drawn == [False, False, True, False]
