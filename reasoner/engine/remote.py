@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -132,8 +134,16 @@ class Server:
         return answer.json() if answer.content.strip() else {}
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        asked = partial(
+            self._client.request, method, self.url + path, extensions={"trace": self._note_socket}, **options
+        )
         try:
-            answer = self._client.request(method, self.url + path, extensions={"trace": self._note_socket}, **options)
+            try:
+                answer = asked()
+            except httpx.RequestError as error:
+                if self._hung_up or not _closed_here(error):
+                    raise
+                answer = asked()
         except httpx.RequestError as error:
             raise Lost(f"{self.url}: {error}") from error
         if answer.is_server_error:
@@ -321,6 +331,16 @@ class Server:
     def stop(self) -> None:
         """Close the connections. A server started elsewhere keeps running."""
         self._client.close()
+
+
+def _closed_here(error: BaseException) -> bool:
+    """Return True if a request failed because another thread of this process closed its idle connection meanwhile."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno == errno.EBADF:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 class PlacedServer(Server):

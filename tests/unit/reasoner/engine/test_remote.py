@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
 from reasoner.engine.base import EngineError
@@ -73,6 +76,39 @@ def test_answers_come_back_and_one_connection_carries_them(served: Server) -> No
         assert served.post("/x", {"number": number}) == {"number": number}
     assert served.post("/pause?mode=keep") == {}
     assert len(Answers.connections) == 1
+
+
+class OwnFault(httpx.BaseTransport):
+    """Fails so many times as a connection does that another thread of this process closed, then answers."""
+
+    def __init__(self, times: int, number: int) -> None:
+        self.left, self.number = times, number
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.left == 0:
+            return httpx.Response(200, json={"said": "yes"})
+        self.left -= 1
+        try:
+            raise OSError(self.number, os.strerror(self.number))
+        except OSError as error:
+            raise httpx.ReadError(str(error)) from error
+
+
+@pytest.mark.parametrize(
+    ("times", "number", "lost"),
+    [(1, errno.EBADF, False), (2, errno.EBADF, True), (1, errno.ECONNRESET, True)],
+)
+def test_a_connection_that_was_closed_here_is_no_fault_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, times: int, number: int, lost: bool
+) -> None:
+    plain = httpx.Client
+    monkeypatch.setattr(httpx, "Client", lambda **options: plain(transport=OwnFault(times, number)))
+    server = Server("http://127.0.0.1:1", seconds=0.5)
+    if lost:
+        with pytest.raises(Lost):
+            server.post("/x", {})
+    else:
+        assert server.post("/x", {}) == {"said": "yes"}
 
 
 def test_requests_run_beside_each_other(served: Server) -> None:
