@@ -301,10 +301,12 @@ class AlgorithmSection(Section):
     aggregation: Literal["token", "sequence", "constant"] = "token"
     """Reduction of token losses to one number: mean over the step's tokens (DAPO), mean of row means (GRPO),
     or sum over rows divided by rows x max_tokens (Dr. GRPO)."""
-    proximal: Literal["trainer", "sampler"] = "trainer"
+    proximal: Literal["auto", "trainer", "sampler"] = "auto"
     """Policy that the loss's ratio is taken against. trainer: the policy at the start of the step; `importance`
     corrects the rest, which with rollout.ahead includes the age of the weights. sampler: the engine's own
-    log-probabilities, so that the ratio and its clip cover both; `importance` is not used."""
+    log-probabilities, so that the ratio and its clip cover both; `importance` is not used. auto: sampler with
+    rollout.ahead and one update a batch, where a ratio against the trainer's policy would be 1 and nothing would be
+    clipped; else trainer."""
     importance: str = "truncated"
     """Correction of the difference between engine and trainer; "none" turns it off."""
     importance_options: Options = Field(default_factory=dict[str, JsonValue])

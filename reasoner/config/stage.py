@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -36,6 +37,9 @@ from reasoner.config.sections import (
     VerifierSection,
     WatchSection,
 )
+
+LOSSES_WITH_RATIO = ("clip", "gspo", "gspo_token", "cispo")
+"""Shipped policy losses that bound how far a ratio may move a token."""
 
 
 class StageConfig(Section):
@@ -154,6 +158,15 @@ class StageConfig(Section):
         return bool(self.task and self.eval.problems and METHODS[self.method].policy != "reward")
 
     @property
+    def proximal(self) -> Literal["trainer", "sampler"]:
+        """Policy that the loss's ratio is taken against, with `auto` resolved."""
+        if self.algorithm.proximal != "auto":
+            return self.algorithm.proximal
+        once = self.optim.updates_per_step * self.optim.inner_epochs == 1
+        held_back = self.algorithm.loss in LOSSES_WITH_RATIO
+        return "sampler" if self.rollout.ahead and once and held_back else "trainer"
+
+    @property
     def watched_kl_rows(self) -> int:
         """Rows per step on which the KL to the reference is measured though nothing uses it; 0: none."""
         learned = self.reward is not None and self.reward.learned
@@ -202,13 +215,13 @@ class StageConfig(Section):
                 " batch ahead would be finished before the next update, so that further ones only get older. Set"
                 " rollout.during_update to go_on, or with adapters to pin"
             )
-        if algorithm.proximal == "trainer" and algorithm.importance == "none":
+        if self.proximal == "trainer" and algorithm.importance == "none":
             raise ValueError(
                 "algorithm.importance must not be none with rollout.ahead above 0: the batches are sampled with older"
                 " weights, and only the importance correction knows. Set it to truncated, or algorithm.proximal to"
                 " sampler"
             )
-        if algorithm.proximal == "sampler" and algorithm.loss == "reinforce":
+        if self.proximal == "sampler" and algorithm.loss == "reinforce":
             raise ValueError(
                 "algorithm.loss reinforce has no ratio, so that algorithm.proximal sampler leaves the age of the"
                 " weights uncorrected. Set proximal to trainer, or another loss"

@@ -44,6 +44,11 @@ def _stale(history: History) -> Iterator[Finding]:
         found = f"it fell to {worst:.2f} before the reward had lost half of its best value (step {fell})"
     else:
         found = f"it was {sizes[0]:.2f} in the first step"
+    clips = (
+        ", or set algorithm.proximal=sampler, whose clip holds tokens back that have moved since they were sampled"
+        if history.config.proximal == "trainer"
+        else ""
+    )
     yield Finding(
         code="stale",
         level=Level.WARNING,
@@ -51,8 +56,7 @@ def _stale(history: History) -> Iterator[Finding]:
         title=f"The batches are too old for the policy: their effective sample size is {min(late, worst):.2f} of 1"
         f" ({lags.mean():.1f} updates old on average)",
         evidence=(f"{found}; part of the tokens carries most of the update's weight",),
-        change="lower optim.lr or rollout.ahead, so that the policy moves less between batches, or set"
-        " algorithm.proximal=sampler, whose clip holds tokens back that have moved since they were sampled.",
+        change=f"lower optim.lr or rollout.ahead, so that the policy moves less between batches{clips}.",
         explains=frozenset({"gap", "diverging"}) | (DOWNHILL if worst < LOW else frozenset()),
     )
 

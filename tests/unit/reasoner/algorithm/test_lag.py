@@ -147,7 +147,10 @@ def test_gap_metrics_tell_the_lag_with_either_policy() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"algorithm": {"importance": "none"}}, "algorithm.importance must not be none with rollout.ahead above 0"),
+        (
+            {"algorithm": {"importance": "none", "proximal": "trainer"}},
+            "algorithm.importance must not be none with rollout.ahead above 0",
+        ),
         ({"algorithm": {"loss": "reinforce", "proximal": "sampler"}}, "reinforce has no ratio"),
         ({"method": "pairs"}, "rollout.ahead must be 0 for method pairs"),
         ({"rollout": {"ahead": 2}}, "rollout.ahead must be at most 1 with rollout.during_update wait; got 2"),
@@ -171,6 +174,23 @@ def test_combinations_that_would_be_wrong_are_refused(changes: dict[str, object]
 )
 def test_combinations_that_are_right_are_taken(changes: dict[str, object]) -> None:
     assert resolve({"task": "arithmetic", "rollout": {"ahead": 1}, **changes}).stages[0].rollout.ahead >= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "proximal"),
+    [
+        ({}, "sampler"),
+        ({"rollout": {"ahead": 0}}, "trainer"),
+        ({"algorithm": {"loss": "gspo"}}, "sampler"),
+        ({"algorithm": {"loss": "reinforce"}}, "trainer"),
+        ({"optim": {"updates_per_step": 4}}, "trainer"),
+        ({"optim": {"inner_epochs": 2}}, "trainer"),
+        ({"algorithm": {"proximal": "trainer"}}, "trainer"),
+        ({"rollout": {"ahead": 0}, "algorithm": {"proximal": "sampler"}}, "sampler"),
+    ],
+)
+def test_one_update_of_an_older_batch_is_bounded_by_its_sampler(changes: dict[str, object], proximal: str) -> None:
+    assert resolve({"task": "arithmetic", "rollout": {"ahead": 1}, **changes}).stages[0].proximal == proximal
 
 
 def test_the_kl_of_an_older_batch_is_that_of_the_present_policy() -> None:
