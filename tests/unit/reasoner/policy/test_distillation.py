@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from transformers import AutoModelForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
@@ -18,44 +17,15 @@ from reasoner.config.load import resolve
 from reasoner.config.stage import StageConfig
 from reasoner.model.load import byte_tokenizer
 from reasoner.policy.distillation import DistillationPolicy
-from reasoner.policy.kinds import policy_class
-from reasoner.policy.policy import Policy, TrainingError
+from reasoner.policy.policy import TrainingError
 from reasoner.stages.gkd import divergence
 from tests.unit.reasoner.policy.test_policy import SHAPE, make_batch
-
-TEACHER = {"hidden_size": 48, "layers": 1, "heads": 2, "max_positions": 96}
+from tests.unit.reasoner.teachers import config_of, opened, save_teacher
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model with more embeddings than tokens."""
-    folder = tmp_path_factory.mktemp("teacher")
-    config = resolve({"task": "arithmetic", "seed": 7, "model": {"from_scratch": TEACHER, "dtype": "float32"}}).stages[
-        0
-    ]
-    policy = Policy(config, accelerator=Accelerator(cpu=True))
-    policy.model.resize_token_embeddings(270)
-    with torch.no_grad():  # a teacher that is sure of itself
-        policy.model.get_input_embeddings().weight.mul_(20)  # pyright: ignore
-    with policy.collected(trained=False):
-        policy.save(folder)
-    return folder
-
-
-def config_of(teacher: Path, **changes: object) -> StageConfig:
-    raw: dict[str, object] = {
-        "method": "distill",
-        "task": "arithmetic",
-        "model": {"from_scratch": SHAPE, "dtype": "float32"},
-        "rollout": {"max_tokens": 40},
-        "teacher": str(teacher),
-        **changes,
-    }
-    return resolve(raw).stages[0]
-
-
-def opened(config: StageConfig) -> Policy:
-    return policy_class(config)(config, accelerator=Accelerator(cpu=True))
+    return save_teacher(tmp_path_factory.mktemp("teacher"))
 
 
 def plain_logits(model: PreTrainedModel, batch: Batch, row: int) -> torch.Tensor:
