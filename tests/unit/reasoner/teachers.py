@@ -22,12 +22,12 @@ from tests.unit.reasoner.policy.test_policy import SHAPE
 TEACHER = {"hidden_size": 48, "layers": 1, "heads": 2, "max_positions": 96}
 
 
-def save_teacher(folder: Path) -> Path:
-    """Write a model with more embeddings than tokens, whose distributions are far from uniform."""
+def save_teacher(folder: Path, *, spare: int = 11) -> Path:
+    """Write a model with `spare` more embeddings than tokens, whose distributions are far from uniform."""
     model = {"from_scratch": TEACHER, "dtype": "float32"}
     (config,) = resolve({"task": "arithmetic", "seed": 7, "model": model}).stages
     policy = Policy(config, accelerator=Accelerator(cpu=True))
-    policy.model.resize_token_embeddings(270)
+    policy.model.resize_token_embeddings(259 + spare)
     with torch.no_grad():
         policy.model.get_input_embeddings().weight.mul_(20)  # pyright: ignore
     with policy.collected(trained=False):
