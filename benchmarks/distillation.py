@@ -79,7 +79,7 @@ def arm_stage(
         "model": str(student),
         "steps": steps,
         "optim": {"lr": rate},
-        "eval": {"every": max(1, round(steps / 3))},
+        "eval": {"every": max(1, round(steps / 2))},
         "sft": {"data": [str(samples)], "format": "trl", "rows_per_step": rows},
     }
     if arm == "sft":
