@@ -38,7 +38,7 @@ from reasoner.stages.pipeline import run_pipeline  # noqa: E402
 from verifiers.plain_yaml import read_yaml_file  # noqa: E402
 
 ARMS = ("on-policy", "sft", "gkd", "gkd on-policy")
-SPARE = 1.5
+SPARE = 2.25
 """Completions of the teacher, over those that the tokens of the on-policy arm need at its own mean length."""
 
 
