@@ -3,7 +3,7 @@
     stage                  consumes                          waits for
     producer.groups        problems, the engine's weights    completions, and the verdicts of a portion
     select                 a portion of graded groups        -
-    policy.annotate        rows of the update                forward passes of policy, reference, value model
+    session.annotate       rows of the update                forward passes of policy, reference, value model, teacher
     kl.estimate            rewards, values, log-probs        -
     update.add / finish    advantages, the loss              backward passes, the optimizer
     session.sync           the policy's new weights          the engine: the next step samples with them
@@ -23,7 +23,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.kl_control import KLControl
 from reasoner.algorithm.objective import loss_needs, make_objective
 from reasoner.monitoring.hacking_monitor import HackingMonitor
-from reasoner.monitoring.metrics import advantage_metrics, update_metrics
+from reasoner.monitoring.metrics import advantage_metrics, teacher_metrics, update_metrics
 from reasoner.monitoring.no_signal import SilentSteps
 from reasoner.monitoring.staleness import staleness_metrics
 from reasoner.policy.policy import Policy
@@ -74,7 +74,7 @@ def learn(
         with record.part("logprobs"):
             session.engine.sleep()  # sampling is done; the sync below wakes the engine
             batch = Batch.of_rollouts(rows, config=config)
-            batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
+            batch = session.annotate(batch, needs=estimator.needs | loss_needs(config))
             batch = kl.estimate(batch, estimator)
         with record.part("update"):
             update.add(batch)
@@ -86,7 +86,7 @@ def learn(
             probe.gather(updated.batch)
             metrics = update_metrics(updated) | probe.metrics(policy) | value_metrics(updated.batch)
             scored = with_reference(updated.batch, policy, rows=config.watched_kl_rows)
-            metrics |= advantage_metrics(updated.batch) | kl.update(scored, step=step)
+            metrics |= advantage_metrics(updated.batch) | teacher_metrics(updated.batch) | kl.update(scored, step=step)
     record.updates(updated, probe)
     if ahead := session.producer.ahead:
         metrics |= staleness_metrics(record.kept, probe, version=version) if updated else {}

@@ -48,7 +48,7 @@ class Estimator:
 
     function: EstimatorFunction
     needs: frozenset[str] = frozenset()
-    """Subset of "values", "ref_logprobs", "old_logprobs"."""
+    """Subset of "values", "ref_logprobs", "old_logprobs", "teacher_logprobs"."""
     group_relative: bool = True
     """True if a group without signal has zero advantages and may leave the batch."""
     by_group: bool = False
@@ -150,6 +150,36 @@ def gae_of(batch: Batch, rewards_N: Tensor, *, gamma: float = 1.0, lam: float = 
     return _finished(replace(batch, returns_N=returns_N), advantages_N, whiten=whiten)
 
 
+def reverse_kl(batch: Batch, *, reward_coef: float = 0.0) -> Batch:
+    """Compute advantages of on-policy distillation: log teacher - log student of each token.
+
+    Its mean over the student's own tokens is -KL(student || teacher): Lu and Thinking Machines 2025, "On-Policy
+    Distillation" (discount 0; in MiniLLM, arXiv:2306.08543, section 2.2, a token also counts those that follow it). No
+    baseline is subtracted.
+
+    Args:
+        batch: the rows.
+        reward_coef: weight of the row's reward, centred within its group, which is added to each of its tokens (ours).
+    Raises:
+        ValueError: teacher_logprobs_N is not set.
+    """
+    if batch.teacher_logprobs_N is None:
+        raise ValueError("teacher_logprobs_N must be set for reverse_kl; got None. Name a teacher.")
+    advantages_N = -student_gap(batch)
+    if reward_coef:
+        centred_N = dr_grpo(batch).advantages_N
+        assert centred_N is not None
+        advantages_N = advantages_N + reward_coef * centred_N.double()
+    return replace(batch, advantages_N=advantages_N.float())
+
+
+def student_gap(batch: Batch) -> Tensor:
+    """Return [N] float64 log student - log teacher; the student is the policy at the start of the step, if measured."""
+    assert batch.teacher_logprobs_N is not None
+    policy_N = batch.old_logprobs_N if batch.old_logprobs_N is not None else batch.rollout_logprobs_N
+    return (policy_N - batch.teacher_logprobs_N).double()
+
+
 def _acting(batch: Batch) -> list[Tensor]:
     """Indices into the _N tensors of each row's trained tokens; all of its tokens where none is trained on."""
     found: list[Tensor] = []
@@ -174,7 +204,7 @@ def _finished(batch: Batch, advantages_N: Tensor, *, whiten: bool) -> Batch:
 
 ESTIMATORS: Mapping[str, Estimator] = {
     function.__name__: Estimator(function, traits.needs, group_relative=traits.group_relative, by_group=traits.by_group)
-    for function in (grpo, dr_grpo, rloo, rejection, reinforce_pp, reinforce_pp_baseline, gae)
+    for function in (grpo, dr_grpo, rloo, rejection, reinforce_pp, reinforce_pp_baseline, gae, reverse_kl)
     for traits in [ESTIMATOR_TRAITS[function.__name__]]
 }
 

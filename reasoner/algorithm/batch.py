@@ -51,6 +51,8 @@ class Batch:
     old_logprobs_N: Tensor | None = None
     """[N] float32 log-probabilities at the start of the step; None if they equal the trainer's by construction."""
     ref_logprobs_N: Tensor | None = None
+    teacher_logprobs_N: Tensor | None = None
+    """[N] float32 log-probabilities of the teacher of distillation."""
     values_N: Tensor | None = None
     """[N] float32 predictions of the value head before the step."""
     returns_N: Tensor | None = None

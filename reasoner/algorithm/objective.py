@@ -27,6 +27,8 @@ class TokenScores(NamedTuple):
     """[B, heads] rewards of a reward model, read at each row's last token."""
     values_N: Tensor | None = None
     """[N] values of a value model, read at the position that predicts each token."""
+    divergence_N: Tensor | None = None
+    """[N] divergence of the teacher's next-token distribution from the policy's in nats, with gradient."""
 
 
 Objective = Callable[[TokenScores, Batch], LossTerms]
@@ -35,11 +37,13 @@ Objective = Callable[[TokenScores, Batch], LossTerms]
 def loss_needs(config: StageConfig) -> frozenset[str]:
     """Return the annotations that the loss needs.
 
-    Old log-probabilities are needed only if several updates share a batch, or if a KL is measured on a batch that older
-    weights sampled: it is the KL of the policy at the start of the step, not of the sampler.
+    Old log-probabilities are needed only if several updates share a batch, or if a KL (to the reference or the teacher)
+    is measured on a batch that older weights sampled: it is the KL of the policy at the start of the step, not of the
+    sampler.
     """
     needs: set[str] = set()
-    lagging = config.rollout.ahead > 0 and config.algorithm.needs_reference
+    compared = config.algorithm.needs_reference or config.teacher.named
+    lagging = config.rollout.ahead > 0 and compared
     if lagging or config.optim.updates_per_step * config.optim.inner_epochs > 1:
         needs.add("old_logprobs")
     if config.algorithm.needs_reference:
@@ -92,10 +96,13 @@ def check_algorithm(config: StageConfig) -> None:
         old_logprobs_N=zeros_N,
         ref_logprobs_N=zeros_N,
         values_N=zeros_N,
+        teacher_logprobs_N=-(torch.arange(rows) % 2).float(),
     )
-    control = KLControl(config.algorithm, KLState())
+    control, estimator = KLControl(config.algorithm, KLState()), get_estimator(config.algorithm.advantage)
+    if fault := config.teacher_fault(estimator.needs):
+        raise ConfigError("bad-value", f"{fault}.")
     try:
-        batch = control.estimate(batch, get_estimator(config.algorithm.advantage))
+        batch = control.estimate(batch, estimator)
         loss = make_objective(config, kl_coef=control.loss_coef)(TokenScores(logprobs_N, entropy_N), batch).loss
     except (ValueError, TypeError) as error:
         raise ConfigError("bad-value", f"algorithm: {error}") from error

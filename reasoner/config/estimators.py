@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple
 class Traits(NamedTuple):
     """The baseline of an estimator, and its input in addition to the rewards."""
 
-    baseline: Literal["group", "step", "value"] | None
+    baseline: Literal["group", "step", "value", "teacher"] | None
     """Rewards are compared with those of the group or of the whole step, with a value model's, or (None) with
-    nothing."""
+    nothing; "teacher": tokens are, by their probability, with a teacher."""
     by_group: bool = False
     """True if a group's advantages depend only on its own rewards, so that groups can be processed one by one."""
     needs: frozenset[str] = frozenset()
-    """Any of "values", "ref_logprobs", "old_logprobs"."""
+    """Any of "values", "ref_logprobs", "old_logprobs", "teacher_logprobs"."""
 
     @property
     def group_relative(self) -> bool:
@@ -34,6 +34,7 @@ ESTIMATOR_TRAITS: Mapping[str, Traits] = {
     "reinforce_pp": Traits("step"),
     "reinforce_pp_baseline": Traits("group"),
     "gae": Traits("value", needs=frozenset({"values"})),
+    "reverse_kl": Traits("teacher", by_group=True, needs=frozenset({"teacher_logprobs"})),
 }
 
 REJECTION_THRESHOLD = 1.0
@@ -49,3 +50,9 @@ def accepted_from(options: Mapping[str, object]) -> float:
     """Return the lowest reward that rejection sampling learns from: `advantage_options.threshold`."""
     given = options.get("threshold", REJECTION_THRESHOLD)
     return float(given) if isinstance(given, int | float) else REJECTION_THRESHOLD
+
+
+def reward_coef_from(options: Mapping[str, object]) -> float:
+    """Return the weight of the verified reward beside a teacher: `advantage_options.reward_coef`."""
+    given = options.get("reward_coef", 0.0)
+    return float(given) if isinstance(given, int | float) else 0.0

@@ -26,6 +26,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "gradient_accumulation_steps": "batch.micro_tokens",
     "init_kl_coef": "algorithm.kl_coef",
     "kl_loss_coef": "algorithm.kl_coef",
+    "lambda": "gkd.lmbda",
     "learning_rate": "optim.lr",
     "loss_type": "algorithm.loss",
     "lr_scheduler_type": "optim.schedule",
@@ -52,6 +53,8 @@ OTHER_NAMES: Mapping[str, str] = {
     "save_steps": "checkpoint.every",
     "shuffle_dataset": "rollout.shuffle",
     "stop_token_ids": "prompt.end_tokens",
+    "teacher_model": "teacher.path",
+    "teacher_model_name_or_path": "teacher.path",
     "train_batch_size": "rollout.problems_per_step",
 }
 """Keys of TRL, verl, OpenRLHF and prime-rl, each with the key here that has the same or the closest effect."""
@@ -97,7 +100,7 @@ def _meant(key: str, known: Sequence[str], root: type[BaseModel]) -> list[str]:
     sections = {name: _section_of(field.annotation) for name, field in root.model_fields.items()}
     elsewhere = [f"{name}.{key}" for name, section in sections.items() if section and key in section.model_fields]
     other = [OTHER_NAMES[key]] if key in OTHER_NAMES else []
-    further = other + (elsewhere if len(elsewhere) < 3 else [])
+    further = other + (elsewhere if len(elsewhere) < 4 else [])
     return further or [name for name in [closest(key, known)] if name]
 
 

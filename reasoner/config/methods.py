@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-MethodName = Literal["grpo", "ppo", "sft", "reward_model", "dpo", "kto", "pairs", "constitutional"]
+MethodName = Literal["grpo", "ppo", "distill", "sft", "gkd", "reward_model", "dpo", "kto", "pairs", "constitutional"]
 MODEL, PAIRS_FILE, SFT_FILE = "final", "pairs.jsonl", "sft.jsonl"
 
 
@@ -19,14 +19,16 @@ class Method(NamedTuple):
     completions with a label); None: no training."""
     samples: bool = False
     """True if every step samples completions of training problems."""
-    policy: Literal["token", "pair", "reward"] = "token"
-    """Class in reasoner/policy/: token rows, rows in pairs, or rows with a scalar reward."""
+    policy: Literal["token", "pair", "reward", "distribution"] = "token"
+    """Class in reasoner/policy/: token rows, rows in pairs, rows with a scalar reward, or token rows of which whole
+    distributions are compared with a teacher's."""
     writes: Mapping[str, str] = {"": MODEL}
     """Suffix of a `stage:NAME` reference to the file in that stage's folder that it names."""
     check: str | None = None
     """`module:function`, called with the stage's config before the first stage of a run begins; None: no check."""
     sections: tuple[str, ...] = ()
-    """Config sections that this method reads and some other methods do not."""
+    """Config sections that this method reads and some other methods do not. Of a method that learns from given rows the
+    first one has their number per step."""
     several_turns: bool = True
     """False if it reads a completion as one text: its problems then have no environment."""
     defaults: Mapping[str, object] = {}
@@ -44,7 +46,7 @@ class Method(NamedTuple):
 
 
 _RL_CHECK = "reasoner.algorithm.objective:check_algorithm"
-_RL_SECTIONS = ("algorithm", "value")
+_RL_SECTIONS = ("algorithm", "value", "teacher")
 METHODS: Mapping[str, Method] = {
     "grpo": Method("reasoner.train:train", "rewards", samples=True, check=_RL_CHECK, sections=_RL_SECTIONS),
     "ppo": Method(
@@ -55,7 +57,22 @@ METHODS: Mapping[str, Method] = {
         sections=_RL_SECTIONS,
         defaults={"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}},
     ),
+    "distill": Method(
+        "reasoner.train:train",
+        "rewards",
+        samples=True,
+        check=_RL_CHECK,
+        sections=_RL_SECTIONS,
+        defaults={"algorithm": {"advantage": "reverse_kl"}, "rollout": {"group_size": 1}},
+    ),
     "sft": Method("reasoner.stages.sft:sft", "demonstrations", sections=("sft",)),
+    "gkd": Method(
+        "reasoner.stages.gkd:gkd",
+        "demonstrations",
+        policy="distribution",
+        sections=("sft", "gkd", "teacher"),
+        several_turns=False,
+    ),
     "reward_model": Method(
         "reasoner.stages.reward_model:reward_model",
         "pairs",

@@ -30,6 +30,7 @@ MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "cluster": ALL,
     "batch": ALL,
     "model": ("gradient_checkpointing",),
+    "teacher": ("urls", "key_variable", "ca_file"),
     "name": ALL,
     "label": ALL,
     "output": ALL,

@@ -401,6 +401,53 @@ class ValueSection(Section):
     """Number of first steps in which only the value model is trained."""
 
 
+class TeacherSection(Section):
+    """The teacher of distillation: a model in this process, or one behind vLLM servers. Its tokenizer is the policy's.
+
+    It reads the policy's own prompts, with the policy's chat template, at rollout.temperature.
+    """
+
+    path: str | None = None
+    """Folder or hub name of a model that is loaded beside the policy."""
+    urls: Paths = Field(default_factory=list[str])
+    """vLLM servers that have the teacher, http://HOST:PORT (vLLM's own, or `python -m reasoner.engine.serve`); only for
+    advantages, which need the log-probability of each token alone."""
+    key_variable: str = "REASONER_ENGINE_KEY"
+    """Environment variable with the key of the servers."""
+    ca_file: str | None = None
+    """Certificates that sign the servers', for https; None: those of this machine."""
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"urls must be given as http://HOST:PORT; got {url!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TeacherSection:
+        if self.path and self.urls:
+            raise ValueError("teacher must have either path or urls, not both")
+        return self
+
+    @property
+    def named(self) -> bool:
+        """True if there is a teacher."""
+        return bool(self.path or self.urls)
+
+
+class GkdSection(Section):
+    """Generalized knowledge distillation (arXiv:2306.13649) on the demonstrations of `sft`, and on own completions."""
+
+    beta: float = Field(default=0.5, ge=0, le=1)
+    """Generalized Jensen-Shannon divergence of teacher P and student Q: beta KL(P || M) + (1 - beta) KL(Q || M) with
+    M = beta P + (1 - beta) Q. 0: forward KL(P || Q); 1: reverse KL(Q || P), as in TRL."""
+    lmbda: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps in which the policy itself completes the prompts of the step's rows (lambda in the paper, and
+    TRL's name). 0: the given completions only, without an engine."""
+
+
 class BatchSection(Section):
     """Arrangement of rows in forward passes; none of it changes the gradient."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from reasoner.config.estimators import traits_of
+from reasoner.config.estimators import reward_coef_from, traits_of
 from reasoner.config.mappings import deep_merge, is_list, is_mapping
 from reasoner.config.methods import METHODS, MethodName
 from reasoner.config.sections import (
@@ -19,6 +20,7 @@ from reasoner.config.sections import (
     DpoSection,
     EngineSection,
     EvalSection,
+    GkdSection,
     GradingSection,
     KtoSection,
     LoggingSection,
@@ -33,6 +35,7 @@ from reasoner.config.sections import (
     Section,
     SftSection,
     TaskSection,
+    TeacherSection,
     ValueSection,
     VerifierSection,
     WatchSection,
@@ -46,7 +49,8 @@ class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
     method: MethodName = "grpo"
-    """grpo and ppo run the same loop; ppo defaults to algorithm.advantage: gae and rollout.group_size: 1."""
+    """grpo, ppo and distill run the same loop; ppo and distill default to rollout.group_size: 1, and to
+    algorithm.advantage: gae and reverse_kl."""
     name: str = "run"
     """Name of the run."""
     label: str | None = None
@@ -69,7 +73,9 @@ class StageConfig(Section):
     grading: GradingSection = GradingSection()
     eval: EvalSection = EvalSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    teacher: TeacherSection = TeacherSection()
     sft: SftSection = SftSection()
+    gkd: GkdSection = GkdSection()
     preferences: PreferenceSection = PreferenceSection()
     reward_model: RewardModelSection = RewardModelSection()
     dpo: DpoSection = DpoSection()
@@ -91,7 +97,7 @@ class StageConfig(Section):
         method = METHODS.get(str(value.get("method"))) if is_mapping(value) else None
         return deep_merge(method.defaults, value) if method and is_mapping(value) else value
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "teacher", mode="before")
     @classmethod
     def _model_by_name(cls, value: object) -> object:
         return {"path": value} if isinstance(value, str) else value
@@ -115,6 +121,7 @@ class StageConfig(Section):
                 " probability. Use method dpo for soft targets"
             )
         self._kl_settings_fit()
+        self._teacher_fits()
         if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
             raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
         if not self.task and not from_preferences and not (from_demonstrations and self.sft.data):
@@ -179,11 +186,37 @@ class StageConfig(Section):
         return rewarded and (self.algorithm.needs_reference or self.watched_kl_rows > 0)
 
     @property
+    def has_teacher_model(self) -> bool:
+        """True if a teacher is loaded beside the policy."""
+        return "teacher" in METHODS[self.method].sections and self.teacher.path is not None
+
+    def teacher_fault(self, needs: Collection[str]) -> str | None:
+        """Return what is wrong with the teacher of an estimator with these needs; None if nothing is."""
+        name, learns = self.algorithm.advantage, "teacher_logprobs" in needs
+        if learns and not self.teacher.named:
+            return (
+                f"algorithm.advantage {name} learns from a teacher, and none is named. Set teacher.path to a model's"
+                " folder or hub name, or teacher.urls to vLLM servers"
+            )
+        if self.teacher.named and not learns:
+            return (
+                f"algorithm.advantage {name} learns nothing from a teacher. Set it to reverse_kl (method distill does),"
+                " or leave teacher out"
+            )
+        if learns and self.teacher.urls and self.rollout.temperature != 1:
+            return (
+                "rollout.temperature must be 1 with teacher.urls, since servers score a text at temperature 1; got"
+                f" {self.rollout.temperature:g}. Set teacher.path for another"
+            )
+        return None
+
+    @property
     def samples_to_learn(self) -> bool:
         """True if training problems are sampled; False if only evaluation problems are, or none."""
         method = METHODS[self.method]
         checked = method.learns_from == "demonstrations" and self.sft.until_accuracy is not None
-        return method.samples or checked
+        on_policy = "gkd" in method.sections and self.gkd.lmbda > 0
+        return method.samples or checked or on_policy
 
     @property
     def needs_engine(self) -> bool:
@@ -191,9 +224,50 @@ class StageConfig(Section):
         return self.samples_to_learn or self.evaluates
 
     @property
+    def rows_per_step(self) -> int:
+        """Demonstrations, pairs or labelled completions of a step, for a method that learns from given rows."""
+        section: SftSection | RewardModelSection | DpoSection | KtoSection
+        section = getattr(self, METHODS[self.method].sections[0])
+        return section.rows_per_step if isinstance(section, SftSection | KtoSection) else section.pairs_per_step
+
+    @property
     def eval_tokens(self) -> int:
         """Maximum tokens of a completion in an evaluation."""
         return self.eval.max_tokens or self.rollout.max_tokens
+
+    def _teacher_fits(self) -> None:
+        """Raise ValueError if there is no teacher where one is needed, or nothing learns from it."""
+        method, algorithm = METHODS[self.method], self.algorithm
+        if "gkd" in method.sections and self.teacher.path is None:
+            raise ValueError(
+                f"teacher.path must name a model for method {self.method}, which compares whole distributions: servers"
+                " (teacher.urls) return the log-probabilities of single tokens. Set it, or use method distill"
+            )
+        if method.learns_from != "rewards" or ":" in algorithm.advantage:
+            return  # an estimator of the user's own is checked when it is imported
+        traits = traits_of(algorithm.advantage)
+        if fault := self.teacher_fault(traits.needs):
+            raise ValueError(fault)
+        if traits.baseline != "teacher":
+            return
+        rewarded = reward_coef_from(algorithm.advantage_options) > 0
+        if rewarded and self.rollout.group_size < 2:
+            raise ValueError(
+                "group_size must be >= 2 for advantage_options.reward_coef, which centres the rewards of a group; got"
+                f" {self.rollout.group_size}. Set rollout.group_size in the config"
+            )
+        acting_on_rewards = {
+            "algorithm.normalize_components": algorithm.normalize_components,
+            "algorithm.overlong_penalty_tokens": algorithm.overlong_penalty_tokens > 0,
+            "algorithm.kl_in=reward": algorithm.kl_coef > 0 and algorithm.kl_in == "reward",
+            "rollout.dynamic_sampling_rounds": self.rollout.dynamic_sampling_rounds > 0,
+            "rollout.sampling=difficulty": self.rollout.sampling == "difficulty",
+        }
+        for setting in [name for name, given in acting_on_rewards.items() if given and not rewarded]:
+            raise ValueError(
+                f"{setting} acts on rewards, and algorithm.advantage {algorithm.advantage} learns from the teacher"
+                " alone. Leave it out, or set algorithm.advantage_options.reward_coef above 0"
+            )
 
     def _lag_is_corrected(self) -> None:
         """Raise ValueError if batches are sampled ahead, and nothing corrects for the age of the weights."""

@@ -21,6 +21,7 @@ ROUTES = frozenset(
         ("GET", "/v1/models"),
         ("GET", "/weight_info"),
         ("POST", "/v1/completions"),
+        ("POST", "/detokenize"),
         ("POST", "/inference/v1/generate"),
         ("POST", "/v1/load_lora_adapter"),
         ("POST", "/v1/unload_lora_adapter"),

@@ -29,6 +29,7 @@ from reasoner.engine.serve import STARTER_VARIABLE, engine_key, server_environme
 from verifiers.own_files import open_own
 from verifiers.serve.addresses import free_port, http_address, is_address
 
+COMPLETIONS = "/v1/completions"
 ADAPTER_PREFIX = "reasoner-"
 """Beginning of the names of trainers' adapters."""
 NO_ADAPTERS = "does not support LoRA yet"
@@ -196,11 +197,15 @@ class Server:
         self.start = None
         try:
             start = self._send("GET", "/health", timeout=5.0).headers.get(START_HEADER)
-            self.models = [one["id"] for one in self._answer("GET", "/v1/models", timeout=5.0)["data"]]
+            self.models = [one["id"] for one in self.listed()]
         except (Lost, Refused):
             return False
         self.model, self.start = self.models[0], start
         return True
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return what the server says of its models, its own first: id, max_model_len, ..."""
+        return list(self._answer("GET", "/v1/models", timeout=5.0)["data"])
 
     def wait_until_ready(self, deadline: float) -> None:
         """Wait until the server passes its health check.
@@ -475,3 +480,20 @@ def _certificates(ca_file: str | None) -> ssl.SSLContext:
             f"engine.options.ca_file must be a file of PEM certificates; got {ca_file!r}: {error}. Name the certificate"
             " that signed those of the servers."
         ) from error
+
+
+def score_body(token_ids: Sequence[int]) -> dict[str, object]:
+    """Build the JSON body of a request to COMPLETIONS that scores a text; the name of the model is not in it."""
+    return {"prompt": list(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+
+
+def prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:
+    """Return [T-1] log-probabilities of each token given those before it, from the answer to `score_body`.
+
+    Raises:
+        EngineError: the server returned none.
+    """
+    positions = answer["choices"][0]["prompt_logprobs"]
+    if positions is None:
+        raise EngineError("vLLM returned no prompt log-probabilities.")
+    return [float(at[str(token)]["logprob"]) for token, at in zip(token_ids[1:], positions[1:], strict=True)]

@@ -40,13 +40,21 @@ from reasoner.engine.check import checksum
 from reasoner.engine.delivery import AdapterRoom, Delivery
 from reasoner.engine.fleet import Fleet
 from reasoner.engine.gate import KEY_VARIABLE
-from reasoner.engine.remote import Lost, OwnServer, PlacedServer, Refused, Server
+from reasoner.engine.remote import (
+    COMPLETIONS,
+    Lost,
+    OwnServer,
+    PlacedServer,
+    Refused,
+    Server,
+    prompt_logprobs,
+    score_body,
+)
 from reasoner.engine.serve import engine_key
 from reasoner.engine.weights import WeightStore
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment, VersionSpan
 from verifiers.one_writer import Held, WriterLock
 
-COMPLETIONS = "/v1/completions"
 GENERATE = "/inference/v1/generate"
 """vLLM's route whose answers say which weights sampled each token."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -369,9 +377,9 @@ class ServerEngine(Engine):
         return given
 
     def score(self, token_ids: Sequence[int]) -> list[float]:
-        body = {"prompt": list(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        body = score_body(token_ids)
         answers = self._fleet.on_each(lambda one: one.post(COMPLETIONS, {"model": one.model, **body}))
-        scored = [(server, _prompt_logprobs(answer, token_ids)) for server, answer in answers]
+        scored = [(server, prompt_logprobs(answer, token_ids)) for server, answer in answers]
         first = scored[0][1]
         for server, other in scored:
             gap = statistics.fmean(abs(a - b) for a, b in zip(first, other, strict=True))
@@ -535,10 +543,3 @@ def lora_options(rank: int | None, *, ahead: int = 0) -> tuple[str, ...]:
     room = AdapterRoom.of(ahead)
     slots = ("--max-loras", str(room.together), "--max-cpu-loras", str(max(8, room.in_memory)))
     return ("--enable-lora", *slots, "--max-lora-rank", str(fitting[0]))
-
-
-def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:
-    positions = answer["choices"][0]["prompt_logprobs"]
-    if positions is None:
-        raise EngineError("vLLM returned no prompt log-probabilities for the probe.")
-    return [float(at[str(token)]["logprob"]) for token, at in zip(token_ids[1:], positions[1:], strict=True)]

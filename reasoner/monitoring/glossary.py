@@ -160,8 +160,8 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "eval/component": Entry("mean of one part of a composed reward on held-out problems (`eval/component/NAME`)", ""),
     "eval/loss, eval/row_loss": Entry(
-        "held-out loss: of sft in nats per token (row_loss: mean over rows), of reward_model and dpo in nats per pair,"
-        " of kto per row, from 0 to its weight (half of it at the start)",
+        "held-out loss: of sft in nats per token (row_loss: mean over rows), of gkd the divergence in nats per token,"
+        " of reward_model and dpo in nats per pair, of kto per row, from 0 to its weight (half of it at the start)",
         "falls; rising while optim/loss falls, the data is memorized; of pairs below 0.693, the loss of a coin flip",
     ),
     "eval/perplexity": Entry("exp of the held-out loss per token", "falls"),
@@ -234,6 +234,13 @@ GLOSSARY: Mapping[str, Entry] = {
     "kl/coef, kl/penalty": Entry(
         "current KL coefficient, and the KL penalty per completion",
         "the penalty is a considerable part of the gained reward",
+    ),
+    "teacher/reverse_kl": Entry(
+        "log student - log teacher of the sampled tokens, mean: an estimate of KL(student || teacher), nats per token",
+        "falls, fast at first; the student's capacity decides where it stays above 0",
+    ),
+    "gkd/on_policy": Entry(
+        "1 in a step of method gkd in which the policy completed the prompts itself, else 0", "gkd.lmbda on average"
     ),
     "optim/updates, optim/stopped_early": Entry(
         "optimizer steps on the batch; 1 if optim.stop_kl ended them", "stopped_early now and then; always: lower lr"

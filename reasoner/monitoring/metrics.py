@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from reasoner.algorithm.advantage import student_gap
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.group_baselines import group_signal
 from reasoner.policy.policy import UpdateStats
@@ -129,6 +130,13 @@ def advantage_metrics(batch: Batch) -> dict[str, float]:
         return {}
     acting_N = (batch.advantages_N != 0) & batch.loss_mask_N
     return {"groups/rows_acting": float(len(batch.row_N[acting_N].unique()))}
+
+
+def teacher_metrics(batch: Batch) -> dict[str, float]:
+    """Compute the reverse KL to the teacher per trained token of an update; empty without a teacher."""
+    if batch.teacher_logprobs_N is None:
+        return {}
+    return {"teacher/reverse_kl": student_gap(batch)[batch.loss_mask_N].mean().item()}
 
 
 def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:

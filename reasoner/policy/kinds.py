@@ -7,6 +7,7 @@ from typing import ClassVar
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
+from reasoner.policy.distillation import DistillationPolicy
 from reasoner.policy.policy import Policy
 from reasoner.policy.reward import RewardPolicy
 from reasoner.policy.value import ActorCritic
@@ -19,8 +20,9 @@ class PairPolicy(Policy):
 
 
 def policy_class(config: StageConfig) -> type[Policy]:
-    """Return the policy class of a method: with a reward head, for pairs, with a value model, or plain."""
+    """Return the policy class of a method: plain, for pairs, with a reward head, a value model or a teacher."""
     kind = METHODS[config.method].policy
     if kind == "token" and "values" in get_estimator(config.algorithm.advantage).needs:
         return ActorCritic
-    return {"token": Policy, "pair": PairPolicy, "reward": RewardPolicy}[kind]
+    kinds = {"token": Policy, "pair": PairPolicy, "reward": RewardPolicy, "distribution": DistillationPolicy}
+    return kinds[kind]

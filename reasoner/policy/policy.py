@@ -24,6 +24,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner import processes
 from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.distillation import readable, with_teacher
 from reasoner.algorithm.loss import LossTerms, merge_metrics
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.config.errors import ConfigError
@@ -40,6 +41,8 @@ from reasoner.model.load import (
     eos_ids,
     load_empty,
     load_model,
+    load_tokenizer,
+    tokens_of,
 )
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
@@ -55,6 +58,7 @@ from reasoner.model.lora import (
 )
 from reasoner.model.measured import packs
 from reasoner.model.paths import DTYPE_FILE, ModelError
+from reasoner.model.same_tokenizer import check_same_tokenizer
 from reasoner.model.save import dtype_name, write_model, write_model_share
 from reasoner.model.sharding import (
     fill,
@@ -204,6 +208,7 @@ class Policy:
         self._in_training = self._trained_modules()
         self.version = 0
         self.temperature = config.rollout.temperature
+        self._teacher: TokenScorer | None = None
         scorer = self._make_scorer(checkpoint)
         name_layers(scorer, accelerator)
         optimizer = self._make_optimizer(scorer)
@@ -217,6 +222,8 @@ class Policy:
         self._reference: TokenScorer | None = None
         if config.needs_reference and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
+        if config.has_teacher_model and self._teacher is None:
+            self._teacher = self._load_teacher()
         self._may_unpad = self._can_unpad()
         if checkpoint is not None and not math.isfinite(size := self._largest_weight()):
             raise ModelError(f"its trained weights contain a value of {size}", path=checkpoint)
@@ -283,6 +290,24 @@ class Policy:
         section, other = self.config.model, self.config.algorithm.reference
         if other is not None:
             section = section.model_copy(update={"path": other, "from_scratch": None, "tokenizer": None})
+        return self._load_frozen(section)
+
+    def _load_teacher(self) -> TokenScorer:
+        """Load the teacher; the policy's context becomes no longer than the teacher's.
+
+        Raises:
+            ConfigError: its tokenizer is another one.
+        """
+        path = self.config.teacher.path
+        assert path is not None
+        check_same_tokenizer(self.tokenizer, load_tokenizer(path), teacher=path)
+        further = {"chat_template": None, "resize_embeddings": False, "quantization": None}
+        named = {"path": path, "from_scratch": None, "tokenizer": None, **further}
+        teacher = self._load_frozen(self.config.model.model_copy(update=named))
+        self.context = min(self.context, context_limit(teacher.model.config, self.config.model))
+        return teacher
+
+    def _load_frozen(self, section: ModelSection) -> TokenScorer:
         model = self._load(section, self.dtype).model
         model.requires_grad_(False)
         scorer = TokenScorer(model, logit_bytes=self.config.batch.logit_bytes(self.device.type))
@@ -323,7 +348,8 @@ class Policy:
 
     def _can_unpad(self) -> bool:
         """Return True if all models that passes go through support lines without padding."""
-        modules = [*self.scorer.modules(), *(self._reference.modules() if self._reference is not None else ())]
+        beside = [scorer for scorer in (self._reference, self._teacher) if scorer is not None]
+        modules = [module for scorer in (self.scorer, *beside) for module in scorer.modules()]
         models = [module for module in modules if isinstance(module, PreTrainedModel)]
         return all(takes_unpadded(model, self.context) for model in models)
 
@@ -333,29 +359,39 @@ class Policy:
             return self.scorer(self.layout(micro), self.temperature)
 
     def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
-        """Add the tensors that the estimator and the loss need: `old_logprobs`, `ref_logprobs`."""
+        """Add the tensors that the estimator and the loss need: `old_logprobs`, `ref_logprobs`, `teacher_logprobs`."""
         if "old_logprobs" in needs:
             batch = replace(batch, old_logprobs_N=self._score(batch, self.scorer))
         if "ref_logprobs" in needs:
             batch = replace(batch, ref_logprobs_N=self._reference_logprobs(batch))
+        if "teacher_logprobs" in needs and batch.teacher_logprobs_N is None:
+            if self._teacher is None:
+                raise TrainingError("teacher_logprobs need a teacher, but none is loaded: set teacher.path.")
+            teacher, tokens = self._teacher, tokens_of(self.tokenizer)
+            scored = self._score_frozen(readable(batch, tokens=tokens), teacher)
+            batch = with_teacher(batch, scored, tokens=tokens)
         return batch
 
-    def _reference_logprobs(self, batch: Batch) -> Tensor:
-        """Score with the reference: the policy without its adapter, or a second model.
+    def _score_frozen(self, batch: Batch, scorer: TokenScorer) -> Tensor:
+        """Score with a second model.
 
-        A second model is moved to the device for the call and kept in host memory otherwise; a sharded one stays.
+        It is moved to the device for the call and kept in host memory otherwise; a sharded one stays.
         """
-        if self._reference is not None and is_sharded(self._reference):
-            found = self._score(batch, self._reference)
-            free_gathered(self._reference)
+        if is_sharded(scorer):
+            found = self._score(batch, scorer)
+            free_gathered(scorer)
             return found
+        scorer.to(self.device)
+        try:
+            return self._score(batch, scorer)
+        finally:
+            if self.device.type != "cpu":
+                scorer.to("cpu")
+
+    def _reference_logprobs(self, batch: Batch) -> Tensor:
+        """Score with the reference: the policy without its adapter, or a second model."""
         if self._reference is not None:
-            self._reference.to(self.device)
-            try:
-                return self._score(batch, self._reference)
-            finally:
-                if self.device.type != "cpu":
-                    self._reference.to("cpu")
+            return self._score_frozen(batch, self._reference)
         if self.adapter is None:
             raise TrainingError(
                 "ref_logprobs need a reference model, but none is loaded: set algorithm.kl_coef above 0."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from reasoner.config.estimators import traits_of
 from reasoner.config.no_effect import little_effect
 from reasoner.observe.explain.significance import percent
 from reasoner.preflight.all_rows import row_sentences
@@ -31,7 +32,8 @@ def sentences(done: Preflight) -> Iterator[str]:
         yield from row_sentences(done.all_rows, answers=bool(done.counts))
     yield from (f"{sentence}." for sentence in little_effect(done.config))
     wrong_references = _explained_by_references(done)
-    if not causes and not wrong_references:
+    by_rewards = traits_of(done.config.algorithm.advantage).baseline != "teacher"
+    if not causes and not wrong_references and by_rewards:
         yield from _signal_sentences(done)
     told = {*COUNTED_HERE, *(CONSEQUENCES if causes else ()), *(("references-doubtful",) if wrong_references else ())}
     for finding in done.findings:

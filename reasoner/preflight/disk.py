@@ -59,7 +59,7 @@ def disk_estimate(stage: StageConfig) -> DiskEstimate | None:
     checkpoint = {"weights": weights, "optimizer": 8 * trained * trunks if method.learns_from else 0.0}
     written = 1 + stage.steps // stage.checkpoint.every + (stage.steps % stage.checkpoint.every > 0)
     count = min(written, stage.checkpoint.keep + 1)
-    patience = {"sft": stage.sft.patience, "reward_model": stage.reward_model.patience}.get(stage.method)
+    patience = {"sft": stage.sft.patience, "reward_model": stage.reward_model.patience}.get(method.sections[0])
     each = sum(checkpoint.values())
     models = {
         "checkpoints": count * each,

@@ -75,11 +75,12 @@ def _reference(section: SftSection | RewardModelSection | DpoSection | KtoSectio
 
 def _amounts(stage: StageConfig) -> list[str]:
     if (data := METHODS[stage.method].learns_from) not in ("rewards", None):
-        section: SftSection | RewardModelSection | DpoSection | KtoSection = getattr(stage, stage.method)
-        rows = section.rows_per_step if isinstance(section, SftSection | KtoSection) else section.pairs_per_step
+        section: SftSection | RewardModelSection | DpoSection | KtoSection = getattr(
+            stage, METHODS[stage.method].sections[0]
+        )
         most = "" if isinstance(section, DpoSection | KtoSection) else "at most "  # dpo and kto never end early
         what = "labelled completions" if data == "unpaired" else data
-        return [f"{most}{stage.steps} steps of {rows} {what}{_reference(section)}"]
+        return [f"{most}{stage.steps} steps of {stage.rows_per_step} {what}{_reference(section)}"]
     rollout = stage.rollout
     rows = rollout.problems_per_step * rollout.group_size * (1 + rollout.dynamic_sampling_rounds)
     return [

@@ -199,6 +199,8 @@ def estimate(
         parts["weights in 16 bits"] = width * shape.parameters
     if stage.needs_reference and lora is None:
         parts["reference model"] = width * shape.parameters
+    if stage.has_teacher_model and (taught := shape_of(ModelSection(path=stage.teacher.path))) is not None:
+        parts["teacher"] = width * taught.parameters
     if has_value_model(stage):
         parts["value model"] = (4 + 4 + moments) * trained
     update = _update(stage, shape, trained, width=width, on_gpu=on_gpu, tokens=tokens) if trains else {}
@@ -214,7 +216,7 @@ def estimate(
     return Estimate(shape, {name: value for name, value in parts.items() if value})
 
 
-SHARDED = ("weights", "optimizer", "gradients", "reference model", "value model")
+SHARDED = ("weights", "optimizer", "gradients", "reference model", "value model", "teacher")
 """Parts that sharding divides among the processes."""
 
 
@@ -262,6 +264,8 @@ def _update(
     if METHODS[stage.method].policy != "reward":
         logit_bytes = min(stage.batch.logit_bytes(device), 4.0 * run * shape.vocabulary)
         found["logits"] = 3.0 * logit_bytes
+        if METHODS[stage.method].policy == "distribution":  # those of the teacher are in logit_bytes too
+            found["logits"] *= 2
     return found
 
 

@@ -49,25 +49,12 @@ def step_tokens(stage: StageConfig) -> StepTokens | None:
         return _sampled(stage)
     try:
         if data == "pairs":
-            return StepTokens(0, stage_rows(stage) * statistics.fmean(_pairs(stage)))
+            return StepTokens(0, stage.rows_per_step * statistics.fmean(_pairs(stage)))
         if data == "unpaired":
-            return StepTokens(0, stage_rows(stage) * statistics.fmean(_labelled(stage)))
-        return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
+            return StepTokens(0, stage.rows_per_step * statistics.fmean(_labelled(stage)))
+        return StepTokens(0, stage.rows_per_step * statistics.fmean(_demonstrations(stage)))
     except (TaskError, UnusableRow, OSError, ValueError):
         return None  # the code that needs the data reports the error
-
-
-def stage_rows(stage: StageConfig) -> int:
-    """Return the number of demonstrations, pairs or labelled completions of a step."""
-    match stage.method:
-        case "sft":
-            return stage.sft.rows_per_step
-        case "dpo":
-            return stage.dpo.pairs_per_step
-        case "kto":
-            return stage.kto.rows_per_step
-        case _:
-            return stage.reward_model.pairs_per_step
 
 
 def _sampled(stage: StageConfig) -> StepTokens:

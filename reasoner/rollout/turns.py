@@ -79,7 +79,7 @@ def check_environments(
             raise ConfigError(
                 "bad-value",
                 f"method {config.method} reads a completion as one text, and task {problem.task} has the environment"
-                f" {name!r}. Take problems without an environment, or the method grpo, ppo or sft.",
+                f" {name!r}. Take problems without an environment, or the method grpo, ppo, distill or sft.",
             )
         if config.reward is not None and config.reward.name == "reward-model":
             raise ConfigError(

@@ -157,6 +157,8 @@ def _settings(card: Card) -> str:
             ("sft.rows_per_step", stage.sft.rows_per_step),
             *(("sft.data", name) for name in _names(stage.sft.data)),
         ]
+    if stage.teacher.named and "teacher" in method.sections:
+        rows += [("teacher", name) for name in _names([stage.teacher.path or "behind servers"])]
     if method.learns_from_preferences:
         rows += [("preferences.train", name) for name in _names(stage.preferences.train)]
     for section in stage.task:

@@ -50,6 +50,7 @@ from reasoner.session.accelerator import open_accelerator
 from reasoner.session.ahead_file import read_ahead
 from reasoner.session.environment import environment, resume_exactness
 from reasoner.session.session import Session
+from reasoner.session.teacher import ServerTeacher
 from reasoner.storage.cluster_file import PlacedParts
 from reasoner.storage.files import tidy
 from reasoner.storage.find_model import foreign_folders, latest_checkpoint
@@ -90,6 +91,9 @@ def open_session(
         _check_plugins(config, train, tested, display)
         with display.busy("loading the model"):
             policy = _load_policy(config, accelerator, checkpoint)
+        teacher = _server_teacher(config, policy)
+        if teacher is not None:
+            stack.callback(teacher.close)
         for said in check_environments([*train, *tested], config, policy.tokenizer):
             display.note(said)
         pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
@@ -131,6 +135,7 @@ def open_session(
             difficulty=difficulty,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
             state=progress.state if progress else StageState(),
+            teacher=teacher,
         )
         session.same_data("training problems", Joined(problems.parts))
         drawn: list[Drawn] = []
@@ -173,6 +178,21 @@ def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path
     """Load the policy, with the checkpoint's weights if there is a checkpoint."""
     with as_checkpoint_error(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
         return policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+
+
+def _server_teacher(config: StageConfig, policy: Policy) -> ServerTeacher | None:
+    """Connect to a teacher behind servers, if there is one; the policy's context becomes no longer than the teacher's.
+
+    Raises:
+        ConfigError: its tokenizer is another one.
+        EngineError: a server does not answer.
+    """
+    section = config.teacher
+    if not section.urls or "teacher" not in METHODS[config.method].sections:
+        return None
+    teacher = ServerTeacher(section, tokenizer=policy.tokenizer)
+    policy.context = min(policy.context, teacher.context)
+    return teacher
 
 
 def _end_tokens(config: StageConfig, policy: Policy, display: Display, *, resumed: bool) -> Ends:

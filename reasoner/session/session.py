@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from reasoner import processes
+from reasoner.algorithm.batch import Batch
 from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
@@ -28,6 +29,7 @@ from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import evaluation_params
 from reasoner.session.ahead_file import write_ahead
 from reasoner.session.kept_model import write_companions
+from reasoner.session.teacher import ServerTeacher
 from reasoner.storage.files import write_folder
 from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
@@ -62,6 +64,8 @@ class Session:
     in_engine: int | None = None
     """Version of the weights loaded in the engine; None before the first sync."""
     last_eval: Evaluation | None = None
+    teacher: ServerTeacher | None = None
+    """A teacher behind servers."""
     final_model: Path | None = None
     """Model folder to use as the final model; None: the policy as it is at the end."""
 
@@ -79,6 +83,12 @@ class Session:
                 f"{name} must be the same as at the start of the run: {then} then; {now} now. Restore the data, or"
                 " start a new run from the checkpoint's model.",
             )
+
+    def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
+        """Add the tensors that the estimator and the loss need: the policy's, and those of a teacher behind servers."""
+        if self.teacher is not None and "teacher_logprobs" in needs:
+            batch = self.teacher.annotate(batch)
+        return self.policy.annotate(batch, needs)
 
     def sync(self) -> float:
         """Load the policy's weights into the engine and check that they took effect.

@@ -137,6 +137,7 @@ def _check_models(stage: StageConfig, coming: Path | None) -> None:
     named = {
         "model.path": section.path,
         "algorithm.reference": stage.algorithm.reference if stage.needs_reference else None,
+        "teacher.path": stage.teacher.path if stage.has_teacher_model else None,
         "value.init": stage.value.init if valued and stage.value.trunk == "separate" else None,
     }
     for setting, path in named.items():

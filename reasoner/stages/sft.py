@@ -6,14 +6,16 @@ import hashlib
 import itertools
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms
-from reasoner.algorithm.objective import TokenScores
+from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, encode_problems, load_rows
 from reasoner.data.encode import batch_of
@@ -46,13 +48,54 @@ def sft(session: Session) -> None:
     """Train on demonstrations until all steps are done, the accuracy is reached, or the loss stops falling.
 
     Raises:
-        ConfigError: sft.until_accuracy is not reached in these steps, or the data is unusable.
+        ConfigError: as `learn_demonstrations`.
+    """
+    learn_demonstrations(
+        session,
+        load_demonstrations(session),
+        batch=batch_of,
+        objective=negative_log_likelihood,
+        evaluate=lambda rows: evaluate_rows(session.policy, rows),
+    )
+
+
+class Demonstrations(NamedTuple):
+    """The data of a stage that learns from demonstrations."""
+
+    rows: Sequence[Encoded]
+    validation: Sequence[Encoded]
+    """Rows for the evaluation loss."""
+    problems: Sequence[Problem]
+    """Training problems held back for accuracy checks."""
+
+
+def learn_demonstrations(
+    session: Session,
+    data: Demonstrations,
+    *,
+    batch: Callable[[Sequence[Encoded]], Batch],
+    objective: Objective,
+    evaluate: Callable[[Sequence[Encoded]], Validation],
+    also: Callable[[int], Mapping[str, float]] = lambda step: {},
+) -> None:
+    """Run a stage on demonstrations with a loss of its own.
+
+    Args:
+        session: of the stage.
+        data: from `load_demonstrations`.
+        batch: builds the batch of a step.
+        objective: the loss of a micro-batch.
+        evaluate: measures the evaluation loss.
+        also: further metrics of a step.
+    Raises:
+        ConfigError: sft.until_accuracy is not reached in these steps, or the data has changed.
     """
     section = session.config.sft
-    rows, validation, problems = load_demonstrations(session)
+    rows, validation, problems = data
     session.same_data("rows", Joined([rows, validation]))
 
     def enough(step: int, metrics: dict[str, float]) -> bool:
+        metrics |= also(step)
         if section.until_accuracy is None or step % section.check_every:
             return False
         metrics["check/accuracy"] = check_accuracy(session, problems)
@@ -63,9 +106,9 @@ def sft(session: Session) -> None:
         items=rows,
         items_per_step=section.rows_per_step,
         shuffle=section.shuffle,
-        batch=batch_of,
-        objective=lambda batch: negative_log_likelihood,
-        evaluate=(lambda: evaluate_rows(session.policy, validation)) if validation else None,
+        batch=batch,
+        objective=lambda batch: objective,
+        evaluate=(lambda: evaluate(validation)) if validation else None,
         patience=section.patience,
         enough=enough,
     )
@@ -77,8 +120,8 @@ def sft(session: Session) -> None:
         )
 
 
-def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[Encoded], Sequence[Problem]]:
-    """Load the training rows, the rows for the evaluation loss, and the problems held back for accuracy checks.
+def load_demonstrations(session: Session) -> Demonstrations:
+    """Load the rows and the problems of a stage, and report what is left out.
 
     Raises:
         ConfigError: there are no usable demonstrations, or too few problems to hold any back.
@@ -125,7 +168,7 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
         raise ConfigError(
             "bad-value", "sft must have at least one row to learn from; none is left. Lower sft.held_out."
         )
-    return rows, validation, problems
+    return Demonstrations(rows, validation, problems)
 
 
 def hold_back(rows: Sequence[Encoded], count: int) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
@@ -278,7 +321,13 @@ def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> Validation:
     batch = batch_of(rows)
     scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
     assert scored is not None
-    losses_N = torch.where(batch.loss_mask_N, -scored, 0.0).double()
+    found = row_losses(batch, -scored)
+    return found._replace(details={**found.details, "perplexity": math.exp(min(found.loss, 700.0))})
+
+
+def row_losses(batch: Batch, losses_N: Tensor) -> Validation:
+    """Average the losses of the trained tokens: over all of them, and in each row, with the interval over rows."""
+    losses_N = torch.where(batch.loss_mask_N, losses_N, 0.0).double()
     starts = batch.row_starts()
     per_row = [
         float(losses_N[start:end].sum() / batch.loss_mask_N[start:end].sum())
@@ -286,8 +335,7 @@ def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> Validation:
     ]
     loss = float(losses_N.sum() / batch.loss_mask_N.sum())
     figure: Estimate = estimate(per_row)
-    details = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "rows": len(rows)}
-    return Validation(loss, {"row_loss": figure}, details)
+    return Validation(loss, {"row_loss": figure}, {"loss": loss, "rows": len(batch)})
 
 
 def check_accuracy(session: Session, problems: Sequence[Problem]) -> float:

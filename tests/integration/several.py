@@ -43,7 +43,7 @@ def gradients() -> dict[str, list[float]]:
     variants = [
         *({"loss": loss, "aggregation": how} for loss in POLICY_LOSSES for how in ("token", "sequence", "constant")),
         *({"importance": name} for name in IMPORTANCE),
-        *({"advantage": name} for name in ESTIMATORS if name != "gae"),
+        *({"advantage": name} for name in ESTIMATORS if name not in ("gae", "reverse_kl")),
         {"kl_coef": 0.05, "entropy_coef": 0.01},
     ]
     shared = {"kl_coef": 0.06}  # of rows that share prompts, so that these are run once

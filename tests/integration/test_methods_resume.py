@@ -11,6 +11,7 @@ import yaml
 
 from tests.integration.test_resume import records, run
 from tests.unit.reasoner.model.test_quantized import needs_bitsandbytes
+from tests.unit.reasoner.teachers import save_teacher
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SHAPE = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 128}
@@ -68,6 +69,16 @@ def of_method(folder: Path, method: str) -> dict[str, object]:
             return {"method": "dpo", "dpo": {"pairs_per_step": 8, "loss": "simpo"}}
         case "kto":
             return {"method": method, "kto": {"rows_per_step": 8, "split_pairs": True}}
+        case "distill":
+            mixed = {"advantage_options": {"reward_coef": 0.5}}
+            teacher = str(save_teacher(folder / "teacher"))
+            sampled = rollout | {"group_size": 2}
+            return {"method": method, "task": TASK, "rollout": sampled, "teacher": teacher, "algorithm": mixed}
+        case "gkd":
+            sft = {"rows_per_step": 8, "held_out": 16}
+            teacher = str(save_teacher(folder / "teacher"))
+            given = {"teacher": teacher, "sft": sft, "gkd": {"lmbda": 0.5}}
+            return {"method": method, "task": TASK, "rollout": rollout, **given}
         case "pairs":
             return {"method": method, "task": TASK, "rollout": rollout | {"group_size": 2}}
         case "ppo":
@@ -95,6 +106,8 @@ FILES = ("rollouts.jsonl", "metrics.jsonl", "evals.jsonl", "updates.jsonl", "eva
         ("dpo", [("update", 7), ("checkpoint", 0)]),
         ("dpo without a reference", [("update", 7)]),
         ("kto", [("update", 7), ("checkpoint", 0)]),
+        ("distill", [("update", 7), ("annotate", 2), ("checkpoint", 1)]),
+        ("gkd", [("update", 7), ("checkpoint", 1)]),
         ("pairs", [("records", 7), ("checkpoint", 1)]),
         ("ppo", [("update", 17), ("annotate", 4), ("checkpoint", 1), ("metrics", 2)]),
     ],

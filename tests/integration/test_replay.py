@@ -12,6 +12,7 @@ from reasoner.stages.pipeline import run_pipeline, run_replay
 from reasoner.storage.files import RunError
 from tests.integration.test_resume import write_config
 from tests.integration.test_turns_resume import MIRROR
+from tests.unit.reasoner.teachers import save_teacher
 
 pytestmark = pytest.mark.integration
 EVENS = {"name": str(Path(__file__).parent / "evens.py")}
@@ -36,11 +37,23 @@ KINDS = {
         "task": {"name": "arithmetic", "options": {"digits": 1}, "environment": {"name": MIRROR}},
         "rollout": {**ROLLOUT, "max_tokens": 48, "ahead": 1},
     },
+    "a teacher": {"method": "distill", "grading": {"portions": 2}, "rollout": {**ROLLOUT, "ahead": 1}},
+    "a teacher, with an environment": {
+        "method": "distill",
+        "task": {"name": "arithmetic", "options": {"digits": 1}, "environment": {"name": MIRROR}},
+        "rollout": {**ROLLOUT, "max_tokens": 48},
+        "model": {
+            "from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 96},
+            "lora": {"rank": 4},
+        },
+    },
 }
 
 
 def trained(folder: Path, **changes: object) -> Path:
     settings = {"steps": 3, "rollout": ROLLOUT, "reward": EVENS, "eval": {"problems": 0}, **changes}
+    if changes.get("method") == "distill":
+        settings["teacher"] = str(save_teacher(folder / "teacher"))
     config = write_config(folder, "run", **settings)
     return run_pipeline(load_config(str(config)), resume=False)
 

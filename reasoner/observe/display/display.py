@@ -119,6 +119,7 @@ class Display:
             f"right {percent(metrics['reward/pass_rate'])}" if composed and "reward/pass_rate" in metrics else "",
             self._signal(metrics),
             f"kl {metrics['kl/ref']:.2f}" if "kl/ref" in metrics else "",
+            f"teacher kl {metrics['teacher/reverse_kl']:.3f}" if "teacher/reverse_kl" in metrics else "",
             f"length {metrics['completion/length_mean']:.0f}",
         ]
         parts = [part for part in parts if part]

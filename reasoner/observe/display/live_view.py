@@ -186,6 +186,7 @@ def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, s
         )
     if "policy/entropy" in last:
         reference = f", to reference {get('policy/kl_ref'):.2g}" if "policy/kl_ref" in last else ""
+        reference += f", to teacher {get('teacher/reverse_kl'):.2g}" if "teacher/reverse_kl" in last else ""
         yield "entropy", f"{get('policy/entropy'):.3f} nats a token", "policy/entropy"
         yield "KL", f"{get('policy/step_kl'):.2g} a step{reference}", "policy/step_kl"
         yield "clipped", f"{get('policy/clip_fraction'):.2%}   ratio {get('policy/ratio'):.4f}", "policy/clip_fraction"

@@ -48,10 +48,10 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
     Group-relative estimators always compare within the group (except with a KL in the reward). Others may compare with
     the whole step, so only rollouts that are better than both means, or worse than both, are counted for them.
     Advantages unrelated to the rewards have the wrong sign in half of these. If components are normalized before they
-    are added, the reward does not determine the sign, and nothing is checked.
+    are added, or a teacher gives the advantages, the reward does not determine the sign, and nothing is checked.
     """
     algorithm = history.config.algorithm
-    if algorithm.normalize_components:
+    if algorithm.normalize_components or traits_of(algorithm.advantage).baseline == "teacher":
         return
     penalized = algorithm.kl_in == "reward" and algorithm.kl_coef > 0
     estimator = algorithm.advantage

@@ -29,7 +29,8 @@ choice)."""
 def signal_rules(history: History) -> Iterator[Finding]:
     """Yield the findings of this module's rules; those on signal only for a stage that trains on rewards."""
     if METHODS[history.config.method].learns_from == "rewards":
-        yield from _no_signal(history)
+        if traits_of(history.config.algorithm.advantage).baseline != "teacher":  # its signal needs no rewards
+            yield from _no_signal(history)
         yield from _none_accepted(history)
         yield from _dead_task(history)
     yield from _cut_answers(history)

@@ -48,6 +48,7 @@ def curves(history: History) -> list[dict[str, Any]]:
         ("Entropy", "nats a token", ["policy/entropy"]),
         ("KL", "nats a token", ["policy/step_kl", "policy/kl_ref", "policy/approx_kl"]),
         ("KL to the reference", "nats a completion", ["kl/ref"]),
+        ("Reverse KL to the teacher", "nats a token", ["teacher/reverse_kl"]),
         ("KL coefficient and penalty", "", ["kl/coef", "kl/penalty"]),
         ("Clipped tokens", "share", ["policy/clip_fraction_low", "policy/clip_fraction_high"]),
         ("Engine-trainer gap", "nats a token", ["gap/logprob_abs", "gap/probe"]),

@@ -164,7 +164,8 @@ def losses(device: torch.device, _: Path) -> Numbers:
         found.append(torch.tensor([stats.loss, *stats.metrics.values()]))
     for name, estimator in ESTIMATORS.items():
         batch = rows_of(config := stage())
-        batch = replace(batch, values_N=torch.zeros_like(batch.weights_N))
+        zeros_N = torch.zeros_like(batch.weights_N)
+        batch = replace(batch, values_N=zeros_N, teacher_logprobs_N=zeros_N)
         stats = policy.update(estimator.function(batch), make_objective(config))
         found.append(torch.tensor([stats.loss, *stats.metrics.values()]))
         assert name

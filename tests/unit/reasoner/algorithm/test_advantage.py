@@ -69,6 +69,9 @@ def slow(name: str, batch: Batch) -> np.ndarray:
                     running = reward + following - values[where[place]] + 0.95 * running
                     out[where[place]] = running
             return whiten(out)
+        case "reverse_kl":
+            teacher, student = (x.double().numpy() for x in (batch.teacher_logprobs_N, batch.old_logprobs_N))  # pyright: ignore
+            return teacher - student
     raise AssertionError(name)
 
 
@@ -76,9 +79,10 @@ def slow(name: str, batch: Batch) -> np.ndarray:
 def test_estimator_equals_numpy(name: str) -> None:
     batch = batch_with(REWARDS)
     values = torch.randn(len(batch.row_N), generator=torch.Generator().manual_seed(0))
-    found = get_estimator(name).function(replace(batch, values_N=values))
+    batch = replace(batch, values_N=values, teacher_logprobs_N=values - 3)
+    found = get_estimator(name).function(batch)
     assert found.advantages_N is not None
-    trained, expected = batch.loss_mask_N.numpy(), slow(name, replace(batch, values_N=values))
+    trained, expected = batch.loss_mask_N.numpy(), slow(name, batch)
     np.testing.assert_allclose(found.advantages_N.numpy()[trained], expected[trained], atol=2e-6)
 
 
@@ -130,10 +134,11 @@ def test_overlong_penalty_by_hand() -> None:
 
 def test_the_table_of_estimators_is_that_of_their_functions() -> None:
     assert set(ESTIMATORS) == set(ESTIMATOR_TRAITS)
-    assert {name for name, traits in ESTIMATOR_TRAITS.items() if traits.by_group} == set(GROUP_ADVANTAGES)
+    by_group = {name for name, traits in ESTIMATOR_TRAITS.items() if traits.by_group}
+    assert by_group == {*GROUP_ADVANTAGES, "reverse_kl"}
     relative = {"grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"}
     assert {name for name, estimator in ESTIMATORS.items() if estimator.group_relative} == relative
-    assert {name for name, estimator in ESTIMATORS.items() if estimator.needs} == {"gae"}
+    assert {name for name, estimator in ESTIMATORS.items() if estimator.needs} == {"gae", "reverse_kl"}
 
 
 def test_an_estimator_of_ones_own_is_a_function_or_an_estimator() -> None:

@@ -32,11 +32,11 @@ def batch_of(rows: tuple[str, ...], aggregation: str) -> tuple[Batch, Tensor, Te
     mask_N = torch.tensor([kind == "p" for row in rows for kind in row])
     row_N = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(row) for row in rows]))
     columns: list[Tensor] = []
-    for _ in range(6):
+    for _ in range(7):
         column_N = torch.zeros(len(mask_N), dtype=torch.float64)
         column_N[mask_N] = noise(generator, policy)
         columns.append(column_N)
-    rollout_N, old_N, ref_N, values_N, now_N, entropy_N = columns
+    rollout_N, old_N, ref_N, values_N, now_N, entropy_N, teacher_N = columns
     batch = Batch(
         input_ids=tuple(torch.zeros(1 + len(row), dtype=torch.long) for row in rows),
         prompt_lengths_B=torch.ones(len(rows), dtype=torch.long),
@@ -50,6 +50,7 @@ def batch_of(rows: tuple[str, ...], aggregation: str) -> tuple[Batch, Tensor, Te
         old_logprobs_N=old_N,
         ref_logprobs_N=ref_N,
         values_N=values_N,
+        teacher_logprobs_N=teacher_N,
     )
     return batch, now_N, -entropy_N
 
@@ -64,7 +65,7 @@ def with_noise(batch: Batch, now_N: Tensor, entropy_N: Tensor) -> tuple[Batch, T
         found_N[env_N] = 3 * noise(generator, int(env_N.sum()))
         return found_N
 
-    names = ("rollout_logprobs_N", "old_logprobs_N", "ref_logprobs_N", "values_N")
+    names = ("rollout_logprobs_N", "old_logprobs_N", "ref_logprobs_N", "values_N", "teacher_logprobs_N")
     changed = {name: disturbed(getattr(batch, name)) for name in names}
     return replace(batch, **changed), disturbed(now_N), disturbed(entropy_N)
 

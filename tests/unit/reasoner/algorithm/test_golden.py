@@ -28,7 +28,7 @@ from verifiers import Verdict
 
 CASES = Path(__file__).parents[3] / "cases"
 VARIANTS = [
-    *({"advantage": name} for name in ESTIMATORS if name != "gae"),
+    *({"advantage": name} for name in ESTIMATORS if name not in ("gae", "reverse_kl")),
     *({"loss": name} for name in POLICY_LOSSES),
     *({"importance": name} for name in IMPORTANCE),
     *({"aggregation": name} for name in ("sequence", "constant")),

@@ -61,7 +61,7 @@ def rollouts(truncated: tuple[bool, ...] = TRUNCATED) -> list[tuple[int, Rollout
 def batch(**settings: object) -> Batch:
     made = Batch.of_rollouts(rollouts(), config=stage(**settings))
     noise_N = torch.linspace(-1, 0, len(made.row_N))
-    return replace(made, values_N=noise_N, ref_logprobs_N=noise_N - 0.5)
+    return replace(made, values_N=noise_N, ref_logprobs_N=noise_N - 0.5, teacher_logprobs_N=noise_N - 0.5)
 
 
 def test_masked_rows_have_no_weight_and_count_as_rows() -> None:

@@ -31,7 +31,11 @@ def test_the_commands_in_a_configs_notes_are_valid(name: str) -> None:
         ("optim.lrr=1", "unknown-key", "'optim.lrr'. Did you mean 'lr'?"),
         ("tasks=gsm8k", "unknown-key", "Did you mean 'task'?"),
         ("lr=1e-6", "unknown-key", "Did you mean 'optim.lr' or 'value.lr'?"),
-        ("algorithm.beta=0.1", "unknown-key", "Did you mean 'algorithm.kl_coef' or 'dpo.beta' or 'kto.beta'?"),
+        (
+            "algorithm.beta=0.1",
+            "unknown-key",
+            "Did you mean 'algorithm.kl_coef' or 'gkd.beta' or 'dpo.beta' or 'kto.beta'?",
+        ),
         ("rollout.num_generations=8", "unknown-key", "Did you mean 'rollout.group_size'?"),
         ("model.name=x", "unknown-key", "Known here: path, tokenizer, "),
         ("rollout.group_size=0", "bad-value", "rollout.group_size"),

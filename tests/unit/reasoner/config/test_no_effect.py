@@ -221,7 +221,7 @@ def test_of_several_sets_one_may_decide() -> None:
     [
         (
             {"method": "dpo", "preferences": {"train": "x"}, "algorithm": {"kl_coef": 0.5}},
-            ["algorithm.kl_coef does nothing: grpo or ppo reads it"],
+            ["algorithm.kl_coef does nothing: grpo or ppo or distill reads it"],
         ),
         ({"method": "sft", "dpo": {"beta": 3}}, ["dpo.beta does nothing: dpo reads it, and this run is sft"]),
         ({"method": "grpo", "sft": {"max_tokens": 16}}, ["sft.max_tokens does nothing"]),

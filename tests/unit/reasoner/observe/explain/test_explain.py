@@ -229,6 +229,13 @@ def test_all_wrong_and_all_right() -> None:
     assert alarms(solved) == []
 
 
+def test_a_teacher_gives_signal_and_signs_that_do_not_follow_from_the_rewards() -> None:
+    taught = {"method": "distill", "teacher": "somewhere"}
+    wrong = findings(make_history(make_records(accuracy=lambda step: 0.0), **taught))
+    flipped = findings(make_history(make_records(flip=True), **taught))
+    assert not {found.code for found in (*wrong, *flipped)} & {"all-wrong", "all-right", "advantage-sign-flipped"}
+
+
 def test_wrong_references_show_in_what_the_samples_agree_on() -> None:
     def shifted(row: dict, rng: np.random.Generator) -> None:
         judged(row, right=False, answer=row["reference"])
