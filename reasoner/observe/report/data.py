@@ -6,14 +6,17 @@ import base64
 import gzip
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reasoner.monitoring.glossary import GLOSSARY
 from reasoner.observe.explain import Finding, History, Row
 from reasoner.observe.report.evaluations import alarms, before_after, evaluation_charts, explained, probes
+from reasoner.observe.report.records import Columns, Records, chosen
+from reasoner.storage.files import RunError
 from reasoner.storage.history import lines
 from reasoner.storage.kept_tokenizer import kept_tokenizer
 from verifiers import Outcome
@@ -37,8 +40,13 @@ def packed(value: object) -> str:
 # ---------------------------------------------------------------------------------------------------------- curves
 
 
-def curves(history: History) -> list[dict[str, Any]]:
-    """Return one entry per chart: title, unit, x, series, and an optional band."""
+def curves(history: History, columns: Columns | None = None) -> list[dict[str, Any]]:
+    """Return one entry per chart: title, unit, x, series, and an optional band.
+
+    Args:
+        history: the stage; its rollouts are not used.
+        columns: its rollouts, for the pass rate by difficulty; None: without that chart.
+    """
     wanted: list[tuple[str, str, list[str]]] = [
         ("Reward", "", ["reward/mean"]),
         ("Pass rate", "share", ["reward/pass_rate", *_task_names(history)]),
@@ -82,7 +90,7 @@ def curves(history: History) -> list[dict[str, Any]]:
                 [None if m is None or s is None else m - s for m, s in zip(mean, spread, strict=True)],
                 [None if m is None or s is None else m + s for m, s in zip(mean, spread, strict=True)],
             ]
-    difficulty = difficulty_chart(history)
+    difficulty = None if columns is None else difficulty_chart(graded_of(columns))
     if difficulty:
         found.insert(2, difficulty)
     split = time_chart(history)
@@ -118,24 +126,46 @@ def time_chart(history: History) -> dict[str, Any] | None:
     return chart and {**chart, "stacked": True}
 
 
-def difficulty_chart(history: History) -> dict[str, Any] | None:
+class Graded(NamedTuple):
+    """A graded rollout, for the chart by difficulty."""
+
+    step: int
+    difficulty: float | None
+    right: bool
+
+
+def graded_of(columns: Columns) -> list[Graded]:
+    """Return the graded rollouts of the columns."""
+    right = columns.names["outcome"].get(str(Outcome.CORRECT))
+    steps, outcomes = columns.integers["step"], columns.integers["outcome"]
+    return [
+        Graded(steps[row], columns.difficulty[row], outcomes[row] == right)
+        for row, reward in enumerate(columns.reward)
+        if reward is not None
+    ]
+
+
+def difficulty_chart(graded: Sequence[Graded]) -> dict[str, Any] | None:
     """Return a chart of the pass rate by difficulty of the problems, in up to four ranges of equal counts; or None."""
-    rows = [row for row in history.graded if row.difficulty is not None]
-    values = sorted({row.difficulty for row in rows if row.difficulty is not None})
+    rated = [(row.step, row.difficulty, row.right) for row in graded if row.difficulty is not None]
+    values = sorted({difficulty for _, difficulty, _ in rated})
     if len(values) < 2:
         return None
     if len(values) <= DIFFICULTY_BINS:
         edges = [*values, float("inf")]
     else:
-        cuts = np.quantile([row.difficulty for row in rows if row.difficulty is not None], np.linspace(0, 1, 5))
+        cuts = np.quantile([difficulty for _, difficulty, _ in rated], np.linspace(0, 1, 5))
         edges = [*sorted(set(cuts[:-1].tolist())), float("inf")]
-    steps = history.steps
+    steps = sorted({row.step for row in graded})
+    of_step: dict[int, list[tuple[float, bool]]] = {step: [] for step in steps}
+    for step, difficulty, right in rated:
+        of_step[step].append((difficulty, right))
     series: list[dict[str, Any]] = []
     for low, high in itertools.pairwise(edges):
         rates: list[float | None] = []
         for step in steps:
-            right = [r.right for r in history.by_step[step] if r.difficulty is not None and low <= r.difficulty < high]
-            rates.append(sum(right) / len(right) if right else None)
+            marks = [right for difficulty, right in of_step[step] if low <= difficulty < high]
+            rates.append(sum(marks) / len(marks) if marks else None)
         top = "1" if high == float("inf") else f"{high:.2g}"
         series.append(
             {
@@ -144,6 +174,19 @@ def difficulty_chart(history: History) -> dict[str, Any] | None:
             }
         )
     return {"title": "Pass rate by difficulty", "unit": "share", "x": steps, "series": series}
+
+
+def metric_lines(history: History) -> dict[str, Any]:
+    """Return every metric of the steps and of the evaluations, each with its own steps: {name: [x, values]}."""
+    found: dict[str, Any] = {}
+    for name in sorted({name for row in history.metrics for name in row} - {"step"}):
+        rows = [(row["step"], value) for row in history.metrics if (value := row.get(name)) is not None]
+        found[name] = [[step for step, _ in rows], [float(f"{value:.6g}") for _, value in rows]]
+    for chart in evaluation_charts(history):
+        for line in chart["series"]:
+            pairs = [(x, y) for x, y in zip(chart["x"], line["values"], strict=True) if y is not None]
+            found[line["name"]] = [[x for x, _ in pairs], [y for _, y in pairs]]
+    return {name: [*lines] for name, lines in found.items() if lines[0]}
 
 
 # -------------------------------------------------------------------------------------------------------- rollouts
@@ -165,33 +208,7 @@ class Words:
         return [self.table[token] for token in ids]
 
 
-def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) -> dict[str, Any]:
-    """Return the table that lists, filters and sorts rollouts: one column per field."""
-    problems = {name: i for i, name in enumerate(dict.fromkeys(row.problem for row in rows))}
-    tasks = {name: i for i, name in enumerate(dict.fromkeys(row.task for row in rows))}
-    outcomes = {name: i for i, name in enumerate(dict.fromkeys(row.outcome for row in rows))}
-    return {
-        "problems": [*problems],
-        "tasks": [*tasks],
-        "outcomes": [*outcomes],
-        "step": [row.step for row in rows],
-        "group": [row.group for row in rows],
-        "sample": [row.sample for row in rows],
-        "problem": [problems[row.problem] for row in rows],
-        "task": [tasks[row.task] for row in rows],
-        "outcome": [outcomes[row.outcome] for row in rows],
-        "reward": [None if row.reward is None else round(row.reward, 4) for row in rows],
-        "tokens": [row.tokens for row in rows],
-        "truncated": [int(row.truncated) for row in rows],
-        "advantage": [None if row.advantage is None else round(row.advantage, 4) for row in rows],
-        "gap": [_gap(row) for row in rows],
-        "held_out": [held_out.get(row.place) for row in rows],
-        "head": [_end(row.completion) for row in rows],
-        "chunk": CHUNK,
-    }
-
-
-def _gap(row: Row) -> float | None:
+def gap_of(row: Row) -> float | None:
     """Return the mean |trainer - engine| over the row's trained tokens, in nats; None if not recorded."""
     if row.trainer is None or len(row.trainer) != len(row.logprobs) or not len(row.logprobs):
         return None
@@ -199,31 +216,20 @@ def _gap(row: Row) -> float | None:
     return float(f"{np.abs(row.trainer[kept] - row.logprobs[kept]).mean():.3g}")
 
 
-def chunks(rows: Sequence[Row], words: Words) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rollouts in pieces of CHUNK."""
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        prompts: dict[str, int] = {}
-        yield [_rollout(row, words, prompts) for row in part]
-
-
-def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
+def sample(row: Row, words: Words) -> dict[str, Any]:
+    """Return what the page shows of an opened rollout; token ids only if their text is known (in `words.table`)."""
     ids = row.token_ids.tolist()
     pieces = words.pieces(ids)
     found: dict[str, Any] = {
         "completion": row.completion,
+        "prompt": row.prompt,
+        "question": row.without_marks,
         "reference": row.reference,
         "answer": row.answer,
         "reason": row.reason,
         "verifier": row.verifier,
         "version": row.policy_version,
     }
-    # a prompt is stored once per chunk; other rollouts with it refer to it by number
-    if row.prompt in prompts:
-        found["same_prompt"] = prompts[row.prompt]
-    else:
-        prompts[row.prompt] = len(prompts)
-        found["prompt"] = row.prompt
     if pieces is not None and len(row.logprobs) == len(ids):
         found["ids"] = ids
         found["surprisal"] = np.rint(-row.logprobs / SURPRISAL_UNIT).astype(int).tolist()
@@ -244,59 +250,149 @@ def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
     return found
 
 
+def piece_of(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return samples for one piece: a prompt is written once, and other samples refer to it by number."""
+    prompts: dict[str, int] = {}
+    piece: list[dict[str, Any]] = []
+    for one in samples:
+        prompt = str(one["prompt"])
+        if prompt in prompts:
+            piece.append({**{k: v for k, v in one.items() if k != "prompt"}, "same_prompt": prompts[prompt]})
+        else:
+            prompts[prompt] = len(prompts)
+            piece.append(one)
+    return piece
+
+
+def frozen(
+    records: Records, words: Words, *, most: int | None, named: Sequence[tuple[int, int, int]] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return rollouts for a file: (columns of all of them, packed pieces of the samples of up to `most`).
+
+    Args:
+        records: all rollouts of a file, read to its end.
+        words: decoder of tokens; its table grows.
+        most: number of rollouts whose text is kept (`chosen`); None: all.
+        named: (step, group, sample) of rollouts that are kept first.
+    """
+    columns = records.columns
+    rows = [row for place in named if (row := records.find(place)) is not None]
+    kept = chosen(columns, most=len(columns) if most is None else most, named=rows)
+    gaps: list[float | None] = []
+    heads: list[str] = []
+    pieces: list[str] = []
+    for start in range(0, len(kept), CHUNK):
+        read = [records.row(number) for number in kept[start : start + CHUNK]]
+        gaps += map(gap_of, read)
+        heads += (end_of(row.completion) for row in read)
+        pieces.append(packed(piece_of([sample(row, words) for row in read])))
+    whole_file = len(kept) == len(columns)
+    index = {**columns.to_json(), "kept": None if whole_file else kept, "gap": gaps, "head": heads, "chunk": CHUNK}
+    return index, pieces
+
+
 # ----------------------------------------------------------------------------------------------------- transcripts
 
 
-def transcripts(history: History) -> list[list[dict[str, Any]]]:
-    """Return the answers, critiques, revisions and comparisons of a constitutional stage, in pieces of CHUNK."""
-    rows = [*lines(history.folder / "transcripts.jsonl", like=dict)] if history.folder else []
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+def transcripts(history: History) -> list[dict[str, Any]]:
+    """Return the answers, critiques, revisions and comparisons of a constitutional stage."""
+    return [*lines(history.folder / "transcripts.jsonl", like=dict)] if history.folder else []
 
 
 # ------------------------------------------------------------------------------------------------------ everything
 
 
-def stage_data(
-    history: History, found: Sequence[Finding], held_out: Mapping[tuple[int, int, int], str], name: str
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the data of a stage: (summary that the page reads at once, packed pieces that it reads on demand)."""
-    words = Words(history)
-    pieces = [packed(part) for part in chunks(history.rows, words)]
-    transcript_pieces = transcripts(history)
-    summary = {
-        "name": name,
+def stage_summary(history: History, columns: Columns | None = None) -> dict[str, Any]:
+    """Return what the page shows of a stage before any rollout is opened; findings and the audit are apart."""
+    return {
         "method": history.config.method,
         "steps": len(history.metrics),
         "of": history.config.steps,
         "complete": history.complete,
-        "rollouts": len(history.rows),
-        "ungraded": sum(row.reward is None for row in history.rows),
         "environment": history.environment,
         "config": (history.folder / "config.yaml").read_text() if history.folder else "",
-        "findings": [finding.to_json() for finding in found],
         "before_after": before_after(history),
         "probes": probes(history),
         "alarms": alarms(history),
-        "curves": curves(history),
-        "transcripts": {
-            "count": sum(map(len, transcript_pieces)),
-            "first": 1 + len(pieces),
-            "pieces": len(transcript_pieces),
-        },
-        "audit": audit_table(history, held_out),
-        "words": {str(token): text for token, text in words.table.items()},
+        "curves": curves(history, columns),
         "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
     }
-    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, transcript_pieces)]
 
 
-def _end(completion: str, *, length: int = 70) -> str:
+class Frozen(NamedTuple):
+    """A stage for a file."""
+
+    summary: dict[str, Any]
+    """What the page reads at once."""
+    pieces: dict[str, str]
+    """Packed pieces that it reads on demand, by name: "0" the columns, "1"... the samples, then the transcripts; "e0",
+    "e1"... of held-out samples; "m" the metrics."""
+    kept: int
+    """Rollouts whose text is in the pieces, held-out samples included."""
+    rollouts: int
+    """All rollouts, held-out samples included."""
+
+
+def freeze(
+    history: History,
+    found: Sequence[Finding],
+    held_out: Mapping[tuple[int, int, int], str],
+    *,
+    most: int | None = None,
+) -> Frozen:
+    """Return the data of a stage for a file.
+
+    Args:
+        history: the stage, with its folder; its rollouts are read from their file again.
+        found: its findings.
+        held_out: verdicts of the held-out verifier by (step, group, sample).
+        most: rollouts of training, and held-out samples, whose text is kept; None: all.
+    Raises:
+        RunError: a record is damaged.
+    """
+    assert history.folder is not None
+    words = Words(history)
+    train, evaluations = open_records(history.folder)
+    for records in (train, evaluations):
+        records.refresh()
+        if records.damaged:
+            raise RunError(records.damaged)
+    named = [tuple(place) for finding in found for place in finding.rollouts]
+    named += [(alarm.step, row.group, row.sample) for alarm in history.alarms for row in alarm.rollouts]
+    index, pieces = frozen(train, words, most=most, named=named)
+    index["held_out"] = [held_out.get(train.columns.place(row)) for row in range(len(train.columns))]
+    eval_index, eval_pieces = frozen(evaluations, words, most=most)
+    told = transcripts(history)
+    told_pieces = [told[start : start + CHUNK] for start in range(0, len(told), CHUNK)]
+    packs = {str(place): piece for place, piece in enumerate([packed(index), *pieces, *map(packed, told_pieces)])}
+    packs |= {f"e{place}": piece for place, piece in enumerate([packed(eval_index), *eval_pieces])}
+    packs["m"] = packed(metric_lines(history))
+    summary = {
+        **stage_summary(history, train.columns),
+        "findings": [finding.to_json() for finding in found],
+        "audit": audit_table(train.columns.integers["step"], held_out),
+        "transcripts": {"count": len(told), "first": 1 + len(pieces), "pieces": len(told_pieces)},
+        "words": {str(token): text for token, text in words.table.items()},
+        "rollouts": {"train": len(train.columns), "eval": len(evaluations.columns)},
+    }
+    return Frozen(
+        summary, packs, len(index["head"]) + len(eval_index["head"]), len(train.columns) + len(evaluations.columns)
+    )
+
+
+def open_records(folder: Path, *, searchable: bool = False) -> tuple[Records, Records]:
+    """Return the rollouts of training and of evaluations of a stage, not read yet."""
+    train = Records(folder / "rollouts.jsonl", folder / "updates.jsonl", searchable=searchable)
+    return train, Records(folder / "eval_rollouts.jsonl", searchable=searchable)
+
+
+def end_of(completion: str, *, length: int = 70) -> str:
     """Return the last characters of a completion on one line, where its answer usually is."""
     line = " ".join(completion[-2 * length :].split())
     return line if len(line) <= length and len(completion) <= 2 * length else "…" + line[-length:]
 
 
-def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
+def audit_table(all_steps: Iterable[int], held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
     """Compare the held-out verifier with the training reward, in sixths of the run.
 
     Each row has the number of audited rollouts, the number rejected, and the interval of the rejected share.
@@ -304,7 +400,7 @@ def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) 
     if not held_out:
         return []
     found: list[dict[str, Any]] = []
-    steps = history.steps
+    steps = sorted(set(all_steps))
     for part in np.array_split(np.asarray(steps), min(6, len(steps))):
         inside = {int(step) for step in part}
         outcomes = [outcome for place, outcome in held_out.items() if place[0] in inside]
