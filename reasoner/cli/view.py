@@ -45,3 +45,4 @@ def view(
             pass
         finally:
             server.shutdown()
+            server.server_close()

@@ -441,8 +441,9 @@ def _damage(path: Path, number: int, error: Exception) -> str:
 def chosen(columns: Columns, *, most: int, named: Sequence[int] = ()) -> list[int]:
     """Choose the rollouts whose text is kept, in file order: whole groups, as long as they fit.
 
-    First the groups of the named rows (those of findings and alarms), then the last steps until half of the places are
-    taken, then groups with a failed rollout spread evenly over the run, and then other groups likewise.
+    First the groups of the named rows (those of findings and alarms), then the last steps, then groups with a failed
+    rollout spread evenly over the run, each until half of the places that are left are taken; then any groups, spread
+    likewise.
 
     Args:
         columns: all rollouts.
@@ -459,15 +460,16 @@ def chosen(columns: Columns, *, most: int, named: Sequence[int] = ()) -> list[in
     failed = [key for key, rows in groups.items() if any(outcomes[row] in failing for row in rows)]
     kept: set[int] = set()
 
-    def take(keys: Iterable[tuple[int, int]], up_to: int) -> None:
+    def take(keys: Iterable[tuple[int, int]], share: float) -> None:
+        up_to = len(kept) + share * (most - len(kept))
         for key in keys:
-            if len(kept) + len(groups[key]) <= up_to or groups[key][0] in kept:
+            if groups[key][0] not in kept and len(kept) + len(groups[key]) <= up_to:
                 kept.update(groups[key])
 
-    take((columns.place(row)[:2] for row in named), most)
-    take(sorted(groups, reverse=True), max(len(kept), most // 2))
-    take(_spread(failed), max(len(kept), 3 * most // 4))
-    take(_spread([*groups]), most)
+    take((columns.place(row)[:2] for row in named), 1 / 2)
+    take(sorted(groups, reverse=True), 1 / 2)
+    take(_spread(failed), 1 / 2)
+    take(_spread([*groups]), 1)
     return sorted(kept)
 
 

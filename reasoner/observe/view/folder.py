@@ -78,6 +78,7 @@ class Stage:
     lock: threading.Lock = field(default_factory=threading.Lock)
     records: dict[str, Records] = field(default_factory=dict[str, Records])
     reader: threading.Thread | None = None
+    closed: bool = False
     _sizes: tuple[tuple[int, float], ...] = ()
     _history: History | None = None
     _words: Words | None = None
@@ -130,10 +131,18 @@ class Stage:
                 self.reader.start()
         return self.records[kind]
 
+    def close(self) -> None:
+        """End reading, and delete the texts of the rollouts."""
+        self.closed = True
+        if self.reader is not None:
+            self.reader.join()
+        for records in self.records.values():
+            records.close()
+
     def _read(self) -> None:
         """Read what is new in both files, a part at a time."""
         more = True
-        while more:
+        while more and not self.closed:
             more = False
             for records in self.records.values():
                 more = records.refresh(seconds=PART_SECONDS) or more
@@ -265,6 +274,11 @@ class Folder:
         for line in found:
             newest[line["run"]] = max(newest.get(line["run"], 0.0), line["updated"] or 0.0)
         return sorted(found, key=lambda line: (-newest[line["run"]], line["run"], _number(line["name"])))
+
+    def close(self) -> None:
+        """Delete what is kept of the stages."""
+        for stage in self._stages.values():
+            stage.close()
 
     def fingerprint(self) -> dict[str, str]:
         """Return for each stage a text that changes when one of its files does."""

@@ -32,6 +32,11 @@ class ViewServer(LocalServer):
         self.ending.set()
         super().shutdown()
 
+    def server_close(self) -> None:
+        """Close the socket, and delete what is kept of the runs."""
+        super().server_close()
+        self.folder.close()
+
 
 class Handler(LocalHandler):
     """Handler of GET requests: the page, `api/NAME?stage=...`, and `events`."""

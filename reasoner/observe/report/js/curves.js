@@ -10,18 +10,21 @@ const drawing = () => ({ smooth: +$("smooth").value, log: $("log").checked, metr
 const chosenStages = (query) => (query.runs ? query.runs.split("|").filter(stageLine) : []);
 
 async function curvesPage(query) {
+  const several = chosenStages(query), id = state.stage;
+  if (several.length && !several.includes(id)) several.unshift(id);
+  let specs = null;
+  const redraw = () => { const now = drawing(); moved("curves", { query: { ...query, smooth: now.smooth ? String(now.smooth) : "", log: now.log ? "1" : "", metric: now.metric } }); if (specs) drawAll(specs); };
   $("smooth").replaceChildren(...Object.entries(SMOOTH).map(([v, label]) => option(v, label)));
   $("smooth").value = query.smooth in SMOOTH ? query.smooth : "0";
   $("log").checked = query.log === "1";
-  $("metric").value = query.metric || "";
-  const several = chosenStages(query), id = state.stage;
-  if (several.length && !several.includes(id)) several.unshift(id);
-  const specs = several.length > 1 ? overlaid(several, await Promise.all(several.map((one) => source.metrics(one)))) : (await source.stage(id)).curves;
-  if (state.tab !== "curves" || state.stage !== id) return;
-  $("chosen").replaceChildren(...(several.length > 1 ? several.map((one, k) => el("span", { class: "chip run", style: `color:${PALETTE[k % PALETTE.length]}` }, stageName(one), el("button", { class: "small", "aria-label": `leave out ${stageName(one)}`, onclick: () => { const left = several.filter((other) => other !== one); location.hash = address("curves", { stage: left[0], query: { ...query, runs: left.length > 1 ? left.join("|") : "" } }); } }, "×"))) : []),
-    head.stages.length > 1 ? el("a", { href: address("runs", { query: { runs: (several.length ? several : [id]).join("|") } }) }, several.length > 1 ? "more" : "draw others over it") : "");
-  const redraw = () => { const now = drawing(); moved("curves", { query: { ...query, smooth: now.smooth ? String(now.smooth) : "", log: now.log ? "1" : "", metric: now.metric } }); drawAll(specs); };
+  if (document.activeElement !== $("metric")) $("metric").value = query.metric || "";
   $("smooth").onchange = $("log").onchange = $("metric").oninput = redraw;
+  const found = several.length > 1 ? overlaid(several, await Promise.all(several.map((one) => source.metrics(one)))) : (await source.stage(id)).curves;
+  if (state.tab !== "curves" || state.stage !== id) return;
+  specs = found;
+  const leave = (one) => { const left = several.filter((other) => other !== one); location.hash = address("curves", { stage: left[0], query: { ...queryNow(), runs: left.length > 1 ? left.join("|") : "" } }); };
+  $("chosen").replaceChildren(...(several.length > 1 ? several.map((one, k) => el("span", { class: "chip run", style: `color:${PALETTE[k % PALETTE.length]}` }, stageName(one), el("button", { class: "small", "aria-label": `leave out ${stageName(one)}`, onclick: () => leave(one) }, "×"))) : []),
+    head.stages.length > 1 ? el("a", { href: address("runs", { query: { runs: (several.length ? several : [id]).join("|") } }) }, several.length > 1 ? "more" : "draw others over it") : "");
   drawAll(specs);
 }
 function drawAll(specs) {

@@ -71,7 +71,7 @@ async function grown(names) {
 }
 async function refreshed(id, kind) {
   const before = source.indexes[id + "|" + kind], now = await source.refreshed(id, kind);
-  if (state.tab !== "rollouts" || state.stage !== id || state.kind !== kind) return now;
+  if (state.tab !== "rollouts" || shownOf !== id + "|" + kind || !index) return now;
   const place = state.rollout === null || !before ? null : before.place(state.rollout);
   index = now;
   if (place) state.rollout = now.find(place);

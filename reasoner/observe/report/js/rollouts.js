@@ -3,7 +3,7 @@
 const ROW = 54;
 const FILTERS = ["kind", "search", "sort", "outcome", "task", "step", "problem", "reward", "tokens"];
 const EXPORTED = ["step", "group", "sample", "problem", "task", "outcome", "reward", "advantage", "tokens", "truncated", "prompt", "completion", "answer", "reference", "reason"];
-let index = null, view = [], searching = 0;
+let index = null, shownOf = null, view = [], searching = 0;
 const search = { key: null, found: null, at: 0 };
 
 /** The filter bar as a query: only what differs from the default. */
@@ -28,13 +28,16 @@ function fillFilters(query) {
   $("export").replaceChildren(option("", "Export"), option("csv", "CSV"), option("jsonl", "JSON lines"));
 }
 
+let visits = 0;
 async function rolloutsPage(query, place) {
-  const id = state.stage;
+  const id = state.stage, mine = ++visits;
   state.kind = query.kind === "eval" ? "eval" : "train";
   state.only = query.only || null;
+  if (shownOf !== id + "|" + state.kind) index = null; // until it is read, the filters wait
   const found = await source.index(id, state.kind);
-  if (state.stage !== id || state.tab !== "rollouts") return;
+  if (mine !== visits || state.tab !== "rollouts") return;
   index = found;
+  shownOf = id + "|" + state.kind;
   fillFilters(query);
   if (query.search && query.search !== $("search").value) $("search").value = query.search;
   await runSearch();
@@ -47,14 +50,14 @@ async function rolloutsPage(query, place) {
 /** A filter was changed by hand: it goes into the address, so that a reload and a shared link keep it. */
 async function filtersChanged({ kind = false } = {}) {
   $("list").scrollTop = 0;
-  const place = kind || state.rollout === null ? null : index.place(state.rollout);
+  const place = kind || !index || state.rollout === null ? null : index.place(state.rollout);
   moved(place ? "rollout" : "rollouts", { place, query: filterQuery() });
-  if (kind) return route();
+  if (kind || !index) return route();
   filter();
   await detail(state.rollout);
 }
 async function searchChanged() {
-  await runSearch();
+  if (index) await runSearch();
   await filtersChanged();
 }
 async function runSearch({ again = false } = {}) {
@@ -64,6 +67,7 @@ async function runSearch({ again = false } = {}) {
   const mine = ++searching;
   $("count").textContent = "searching …";
   try {
+    if (regex) new RegExp(wanted, "m"); // an expression that is none is told without asking
     const found = await source.search(state.stage, state.kind, wanted, regex, (share) => { $("count").textContent = `searching ${Math.round(100 * share)} %`; return mine === searching; });
     if (mine !== searching || found === null) return;
     Object.assign(search, { key, found, at: Date.now() });
@@ -84,6 +88,7 @@ function filter() {
   paint();
 }
 function paint() {
+  if (!index) return;
   const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(view.length, first + Math.ceil((list.clientHeight || 600) / ROW) + 8), rows = view.slice(first, last);
   $("space").replaceChildren(...rows.map((i, k) => item(i, first + k)));

@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_is_told_and_its_columns_grow(server: ViewServer, run
         assert json.loads(said.removeprefix(b"data: ")) == [name]
     part = ask(server, "api/columns", stage=name, **{"from": before["settled"], "generation": before["generation"]})
     assert (part["start"], part["count"], part["step"]) == (24, 32, [4] * 8)
-    assert ask(server, "api/runs")["stages"][0]["steps"] == 4
+    assert {line["id"]: line["steps"] for line in ask(server, "api/runs")["stages"]}[name] == 4
 
 
 def test_findings_are_those_of_explain_from_a_process_of_their_own(server: ViewServer) -> None:
@@ -193,4 +193,4 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         Folder(tmp_path / "missing")
     told = CliRunner().invoke(app, ["view", str(tmp_path / "missing"), "--no-browser"])
     assert told.exit_code == 2
-    assert ViewServer(Folder(tmp_path)).folder.lines() == []
+    assert Folder(tmp_path).lines() == []
