@@ -357,7 +357,7 @@ def freeze(
         records.refresh()
         if records.damaged:
             raise RunError(records.damaged)
-    named = [tuple(place) for finding in found for place in finding.rollouts]
+    named = [(one.step, one.group, one.sample) for finding in found for one in finding.rollouts]
     named += [(alarm.step, row.group, row.sample) for alarm in history.alarms for row in alarm.rollouts]
     index, pieces = frozen(train, words, most=most, named=named)
     index["held_out"] = [held_out.get(train.columns.place(row)) for row in range(len(train.columns))]

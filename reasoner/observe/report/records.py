@@ -357,7 +357,7 @@ class Records:
             any_line = True
             self._update_lines += 1
             try:
-                update = _object(line, LONG_LIST_OF_UPDATE)
+                update: Mapping[str, Any] = _object(line, LONG_LIST_OF_UPDATE)
                 place = (int(update["step"]), int(update["group"]), int(update["sample"]))
                 advantage = update.get("advantage")
                 rounded = None if advantage is None else round(float(advantage), 4)

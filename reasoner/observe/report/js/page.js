@@ -29,6 +29,7 @@ async function route() {
   $("stage").value = stage;
   for (const one of TABS) $(one).hidden = one !== tab;
   document.querySelectorAll("nav button").forEach((b) => b.setAttribute("aria-selected", b.dataset.tab === tab));
+  tabButton(tab)?.scrollIntoView({ block: "nearest", inline: "nearest" });
   document.body.dataset.tab = tab;
   notice("");
   try {
@@ -147,6 +148,7 @@ function listen() {
   let later; $("search").oninput = () => { clearTimeout(later); later = setTimeout(searchChanged, 200); };
   $("regex").onchange = searchChanged;
   $("clear").onclick = () => { for (const id of ["search", "outcome", "task", "step", "problem", "reward", "tokens"]) $(id).value = ""; $("sort").value = "order"; $("regex").checked = false; state.only = null; searchChanged(); };
+  $("more").onclick = () => $("more").setAttribute("aria-expanded", $("more").parentElement.classList.toggle("all"));
   $("histogram-button").onclick = () => { $("histograms").hidden = !$("histograms").hidden; $("histogram-button").setAttribute("aria-expanded", !$("histograms").hidden); if (!$("histograms").hidden) histograms(); paint(); };
   $("export").onchange = async (e) => { const kind = e.target.value; e.target.value = ""; if (kind) try { await exported(kind); } catch (error) { notice(error.message); } };
   for (const id of ["told-search", "told-kind", "told-principle"]) $(id).oninput = () => { told.shown = TOLD; transcripts(); };

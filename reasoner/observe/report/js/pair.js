@@ -69,16 +69,19 @@ function changedProblems(left, right, go) {
   const all = (side, of) => mean([...of].filter(([name]) => a.has(name) && b.has(name)).map(([, rows]) => share(side, rows)));
   return el("div", { class: "summary" }, el("span", {}, `${count(common)} common problems: ${percent(all(left, a))} right on the left, ${percent(all(right, b))} on the right.`), list("got worse", lostOnes, true), list("got better", gained, false));
 }
-/** Without a choice: the first and the last evaluation of the stage, else its first and last step. */
+/** Without a choice: the largest fall of a problem from one step to its next, held-out ones first. */
 async function suggestPair() {
   for (const kind of ["eval", "train"]) {
     const of = await source.index(state.stage, kind);
     if (state.tab !== "pair") return;
-    const fates = of.problems.map((_, p) => of.fate(p)).filter((f) => f.steps.length > 1), pick = fates.find((f) => f.status === "lost again") ?? fates[0];
-    if (!pick) continue;
-    const side = (k) => [state.stage, kind, of.place(pick.steps[k][1][0])].join("|");
-    const best = pick.rates.findIndex(([, rate]) => rate === Math.max(...pick.rates.map(([, r]) => r)));
-    location.replace(address("pair", { query: { left: side(best === pick.steps.length - 1 ? 0 : best), right: side(pick.steps.length - 1) } }));
+    let best = null;
+    for (let p = 0; p < of.problems.length; p++) {
+      const { rates, steps } = of.fate(p);
+      for (let k = 1; k < rates.length; k++) if (!best || rates[k - 1][1] - rates[k][1] > best.fall) best = { fall: rates[k - 1][1] - rates[k][1], left: steps[k - 1], right: steps[k] };
+    }
+    if (!best) continue;
+    const side = (rows, wanted) => [state.stage, kind, of.place(rows.find((i) => of.right(i) === wanted) ?? rows[0])].join("|");
+    location.replace(address("pair", { query: { left: side(best.left[1], true), right: side(best.right[1], false) } }));
     return;
   }
   $("pair").replaceChildren(el("p", { class: "empty" }, "No problem of this stage was tried at two steps. Open a rollout and press d to see it beside another."));

@@ -2,7 +2,7 @@
 // Table by problem: never solved, sometimes, solved, lost again; each row leads to its attempts.
 const SHOWN_PROBLEMS = 200;
 const PROBLEM_SORTS = {
-  status: ["Status", (a, b) => STATUSES.indexOf(a.status) - STATUSES.indexOf(b.status) || a.share - b.share],
+  status: ["By status", (a, b) => STATUSES.indexOf(a.status) - STATUSES.indexOf(b.status) || a.share - b.share],
   share: ["Least solved", (a, b) => a.share - b.share],
   change: ["Most lost since its best", (a, b) => lost(b) - lost(a)],
   attempts: ["Most attempts", (a, b) => b.attempts - a.attempts],
