@@ -273,6 +273,56 @@ def test_the_page_follows_a_run_that_trains(browser: Browser, tmp_path: Path) ->
         assert problems == []
 
 
+def test_curves_and_numbers_follow_a_run_and_what_is_open_stays(browser: Browser, tmp_path: Path) -> None:
+    run = write_demo(tmp_path / "runs" / "now", steps=2, done=False)
+    with served(tmp_path / "runs") as address, opened(browser, address + "#/now/curves") as (page, problems):
+        legend = page.locator(".chart", has=page.locator("h3", has_text="Loss")).locator(".u-legend")
+        expect(legend).to_contain_text("0.5")
+        page.click(".chart details.help summary >> nth=0")
+        train(run, 3)
+        expect(legend).to_contain_text("0.3333")
+        expect(page.locator(".chart details.help").first).to_have_attribute("open", "")
+        page.click("nav button[data-tab=overview]")
+        page.click("#overview summary:has-text('Config')")
+        train(run, 4)
+        expect(page.locator("#overview .cards")).to_contain_text("4 of 60")
+        expect(page.locator("#overview .cards")).to_contain_text("32")
+        expect(page.locator("#overview details[open] pre")).to_contain_text("method: grpo")
+        assert problems == []
+
+
+def test_turns_are_blocks_and_tokens_are_coloured(browser: Browser, tmp_path: Path) -> None:
+    from reasoner.model.load import byte_tokenizer
+
+    run = write_demo(tmp_path / "runs" / "run", steps=1, done=False)
+    byte_tokenizer().save_pretrained(run / "final")
+    row = {**rollout(2, 0, 0, "calculate"), "completion": "12 CALL 12\nis right", "loss_mask": [1, 1, 0, 1]}
+    row["turns"] = [
+        {"start": 0, "end": 2, "origin": "policy", "text": "12 CALL"},
+        {"start": 2, "end": 3, "origin": "environment", "text": " 12\n", "errors": 1},
+        {"start": 3, "end": 4, "origin": "policy", "text": "is right"},
+    ]
+    append(run / "rollouts.jsonl", [row])
+    append(
+        run / "updates.jsonl", [{"step": 2, "group": 0, "sample": 0, "advantage": 1.0, "trainer_logprobs": [-1.5] * 4}]
+    )
+    write_report(run, tmp_path / "report.html", audit=0)
+    with served(tmp_path / "runs") as address:
+        for place in (f"{address}#/run/rollout/2/0/0", f"file://{tmp_path}/report.html#/0/rollout/2/0/0"):
+            with opened(browser, place) as (page, problems):
+                turns = page.locator("#completion .turn")
+                assert turns.locator(".whose").all_inner_texts() == ["POLICY", "REPLY, AN ERROR", "POLICY"]
+                expect(turns.nth(1)).to_have_class(re.compile("reply failed"))
+                page.select_option("#mode", "advantage")
+                spans = page.locator("#completion span")
+                expect(spans).to_have_count(4)
+                expect(spans.nth(0)).to_have_attribute("style", re.compile("--good-rgb"))
+                expect(spans.nth(2)).to_have_class("reply")
+                page.select_option("#mode", "gap")
+                expect(spans.nth(0)).to_have_attribute("style", re.compile("--bad-rgb"))
+                assert problems == []
+
+
 HOSTILE = """<img src="http://evil.test/a.png"><script>fetch("http://evil.test/b")</script>
 ![picture](http://evil.test/c.png) [link](javascript:alert(1)) <iframe src="http://evil.test/d"></iframe>
 $\\href{javascript:alert(2)}{x}$ $\\includegraphics{http://evil.test/e.png}$ \\(\\htmlData{a=b}{y}\\) $\\url{http://evil.test/f}$

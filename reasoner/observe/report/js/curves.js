@@ -2,7 +2,7 @@
 // Charts: those of one stage in groups, or every metric of several stages over each other.
 const SMOOTH = { 0: "off", 0.6: "a little", 0.9: "much" };
 const FIRST_METRICS = ["eval/", "reward/", "groups/", "completion/", "policy/", "kl/", "optim/"];
-let charts = [];
+let charts = [], drawnKey = null;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = (name) => name.replace(/^(time|throughput|reward|policy|completion|groups|gap|optim|eval|watch|value|kl)\//, "");
 
@@ -28,10 +28,13 @@ async function curvesPage(query) {
   drawAll(specs);
 }
 function drawAll(specs) {
+  const { metric, smooth, log } = drawing();
+  const shown = specs.filter((s) => !metric || s.title.toLowerCase().includes(metric) || s.series.some((one) => one.name.toLowerCase().includes(metric)));
+  const key = JSON.stringify([state.stage, document.documentElement.dataset.theme, innerWidth, smooth > 0, log, shown.map((s) => [s.title, s.series.map((one) => one.name)])]);
+  if (key === drawnKey && charts.length) { shown.forEach((spec, k) => update(charts[k], spec)); return; }
+  drawnKey = key;
   charts.forEach((c) => c.destroy());
   charts = [];
-  const { metric } = drawing(), top = document.querySelector("main").scrollTop;
-  const shown = specs.filter((s) => !metric || s.title.toLowerCase().includes(metric) || s.series.some((one) => one.name.toLowerCase().includes(metric)));
   $("charts").replaceChildren();
   if (!shown.length) $("charts").append(el("p", { class: "empty" }, specs.length ? "No metric of this name." : "This stage logged no steps."));
   for (const spec of shown) {
@@ -41,7 +44,6 @@ function drawAll(specs) {
     const told = ([name, meaning, healthy]) => el("div", {}, `${name}: ${meaning}${healthy ? `. Healthy: ${healthy}` : ""}`);
     if (spec.help.length) box.append(el("details", { class: "help" }, el("summary", {}, "what it is"), spec.help.map(told)));
   }
-  document.querySelector("main").scrollTop = top;
 }
 /** One chart per metric that a stage has, with a line per stage. */
 function overlaid(ids, metrics) {
@@ -61,31 +63,33 @@ function smoothed(values, weight) {
   let last = null;
   return weight ? values.map((v) => (v === null || v === undefined ? v : (last = last === null ? v : weight * last + (1 - weight) * v))) : values;
 }
+/** What is drawn of a chart: smoothed, without what a logarithm does not have, stacked, with its band. */
+function prepared(spec) {
+  const { smooth, log } = drawing(), logs = log && !spec.stacked, data = [spec.x];
+  for (const s of spec.series) data.push(smoothed(s.values, spec.stacked ? 0 : smooth).map((v) => (logs && !(v > 0) ? null : v)));
+  const raw = data.slice(1), banded = Boolean(spec.band && !logs && !smooth);
+  if (banded) {
+    const share = spec.series[0].values.every((v) => v === null || (v >= 0 && v <= 1)), [low, high] = share ? [0, 1] : [-Infinity, Infinity];
+    const clipped = spec.band.map((side) => side.map((v) => (v === null ? v : Math.min(high, Math.max(low, v)))));
+    data.push(clipped[1], clipped[0]);
+  }
+  if (spec.stacked) for (let k = raw.length - 2; k >= 0; k--) data[k + 1] = data[k + 1].map((v, i) => (v || 0) + (data[k + 2][i] || 0));
+  return { spec, data, raw, banded, logs };
+}
 function draw(spec, box) {
-  const { smooth, log } = drawing(), logs = log && !spec.stacked;
-  const positive = (values) => (logs ? values.map((v) => (v > 0 ? v : null)) : values);
-  const data = [spec.x, ...spec.series.map((s) => positive(smoothed(s.values, spec.stacked ? 0 : smooth)))];
-  const raw = data.slice(1);
-  const at = (values, i) => values[i ?? values.length - 1]; // without a pointer: the last step
-  const series = [{ label: "step", value: (u, v, s, i) => at(spec.x, i) }];
-  const shown = (place) => (u, v, s, i) => number(at(raw[place], i));
+  const now = prepared(spec), at = (values, i) => values[i ?? values.length - 1]; // without a pointer: the last step
+  const series = [{ label: "step", value: (u, v, s, i) => at(now.spec.x, i) }];
+  const shown = (place) => (u, v, s, i) => number(at(now.raw[place], i));
   spec.series.forEach((s, k) => series.push({
     label: s.stage ? s.name : short(s.name), value: shown(k), stroke: s.colour ?? PALETTE[k % PALETTE.length], width: 1.6,
     points: { show: s.values.filter((v) => v !== null && v !== undefined).length < 60, size: 4 }, spanGaps: true,
     fill: spec.stacked ? PALETTE[k % PALETTE.length] + "66" : undefined,
   }));
-  let bands = [];
-  if (spec.band && !logs && !smooth) {
-    const known = spec.series[0].values.filter((v) => v !== null), [low, high] = known.every((v) => v >= 0 && v <= 1) ? [0, 1] : [-Infinity, Infinity];
-    const clipped = spec.band.map((side) => side.map((v) => (v === null ? v : Math.min(high, Math.max(low, v)))));
-    data.push(clipped[1], clipped[0]);
-    const hidden = (label, place) => ({ label, value: (u, v, s, i) => number(at(spec.band[place], i)), stroke: "transparent", points: { show: false }, spanGaps: true });
+  let bands = spec.stacked ? now.raw.slice(1).map((_, k) => ({ series: [k + 1, k + 2] })) : [];
+  if (now.banded) {
+    const hidden = (label, place) => ({ label, value: (u, v, s, i) => number(at(now.spec.band[place], i)), stroke: "transparent", points: { show: false }, spanGaps: true });
     series.push(hidden("+1 std", 1), hidden("−1 std", 0));
-    bands = [{ series: [data.length - 2, data.length - 1], fill: PALETTE[0] + "2e" }];
-  }
-  if (spec.stacked) {
-    for (let k = raw.length - 2; k >= 0; k--) data[k + 1] = data[k + 1].map((v, i) => (v || 0) + (data[k + 2][i] || 0));
-    bands = raw.slice(1).map((_, k) => ({ series: [k + 1, k + 2] }));
+    bands = [{ series: [now.data.length - 2, now.data.length - 1], fill: PALETTE[0] + "2e" }];
   }
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
   const ranged = (u, low, high) => {
@@ -95,20 +99,27 @@ function draw(spec, box) {
   };
   const chart = new uPlot({
     width: Math.max(200, box.clientWidth - 18), height: 190, series, bands,
-    scales: { x: { time: false }, y: logs ? { distr: 3 } : { range: ranged } },
+    scales: { x: { time: false }, y: now.logs ? { distr: 3 } : { range: ranged } },
     cursor: { sync: { key: "steps" }, points: { size: 6 } },
     axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 5000, 10000] }, { ...axis, size: 58, values: (u, vs) => vs.map((v) => (v === null ? "" : number(v))) }],
-  }, data, box);
-  pickable(chart, spec);
+  }, now.data, box);
+  chart.now = now;
+  pickable(chart);
   return chart;
 }
+/** Put grown data into a chart; what is zoomed stays so. */
+function update(chart, spec) {
+  const x = chart.now.spec.x, zoomed = chart.scales.x.min > x[0] || chart.scales.x.max < x[x.length - 1];
+  Object.assign(chart.now, prepared(spec));
+  chart.setData(chart.now.data, !zoomed);
+}
 /** A click on a chart leads to the rollouts of that step: held-out samples for an evaluation, of the nearest line's stage. */
-function pickable(chart, spec) {
+function pickable(chart) {
   let pressed = null;
   chart.over.addEventListener("pointerdown", (e) => { pressed = [e.clientX, e.clientY]; });
   chart.over.addEventListener("click", (e) => {
     if (pressed && Math.hypot(e.clientX - pressed[0], e.clientY - pressed[1]) > 4) return; // a drag zooms
-    const i = chart.cursor.idx;
+    const i = chart.cursor.idx, { spec } = chart.now;
     if (i === null || i === undefined) return;
     const far = spec.series.map((s, k) => { const v = chart.data[k + 1][i]; return v === null || v === undefined ? Infinity : Math.abs(chart.valToPos(v, "y") - chart.cursor.top); });
     const nearest = spec.series[far.indexOf(Math.min(...far))], held = nearest.name.startsWith("eval/") || spec.title.startsWith("eval/");

@@ -6,15 +6,11 @@ let lookedFor = null;
 async function overviewPage() {
   const id = state.stage, [s, line] = [await source.stage(id), stageLine(id)];
   if (state.stage !== id || state.tab !== "overview") return;
-  const sizes = s.rollouts ?? (await source.index(id, "train").then((train) => ({ train: train.length, eval: null })));
+  const numbers = await cards(id, s, line);
   if (state.stage !== id || state.tab !== "overview") return;
-  const cards = [[s.of ? `${s.steps} of ${s.of}` : s.steps, "steps"], [count(sizes.train), "rollouts"]];
-  if (sizes.eval) cards.push([count(sizes.eval), "held-out samples"]);
-  if (line.evaluation?.values.length) { const e = line.evaluation, last = e.values[e.values.length - 1]; cards.push([number(last[1]), `${e.metric}, step ${last[0]}`]); }
-  cards.push([s.method, line.state], [text(s.environment.device || "?"), "device"]);
   const findings = el("div", { id: "findings" });
   $("overview").replaceChildren(
-    el("div", { class: "cards" }, cards.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name)))),
+    numbers,
     line.error ? el("p", { class: "finding fault" }, el("strong", {}, "It failed: "), line.error) : "",
     el("h2", {}, "Findings"), findings,
     ...alarms(s), el("div", { id: "rounds" }), ...beforeAfter(s), ...probes(s), el("div", { id: "audit" }),
@@ -25,8 +21,22 @@ async function overviewPage() {
       Object.entries(head.glossary).map(([name, [meaning, healthy]]) => el("tr", {}, [name, meaning, healthy].map((t) => el("td", {}, t))))))),
   );
   const small = !source.live || (line.bytes ?? 0) < AUTOMATIC_BYTES || lookedFor === id;
-  if (small) await showFindings(id, false);
+  if (small && source.live) showFindings(id, false).catch((error) => notice(error.message)); // may take a while
+  else if (small) await showFindings(id, false);
   else findings.replaceChildren(el("button", { onclick: () => showFindings(id, false) }, `Look for findings in ${Math.round(line.bytes / 1e6)} MB of records`));
+}
+async function cards(id, s, line) {
+  const sizes = s.rollouts ?? { train: (await source.index(id, "train")).length, eval: (await source.index(id, "eval")).length };
+  const found = [[s.of ? `${s.steps} of ${s.of}` : s.steps, "steps"], [count(sizes.train), "rollouts"]];
+  if (sizes.eval) found.push([count(sizes.eval), "held-out samples"]);
+  if (line.evaluation?.values.length) { const e = line.evaluation, last = e.values[e.values.length - 1]; found.push([number(last[1]), `${e.metric}, step ${last[0]}`]); }
+  found.push([s.method, line.state], [text(s.environment.device || "?"), "device"]);
+  return el("div", { class: "cards" }, found.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name))));
+}
+/** The run went on: the numbers change; findings stay as they were read, until they are looked for again. */
+async function overviewGrown() {
+  const id = state.stage, numbers = await cards(id, await source.stage(id), stageLine(id));
+  if (state.stage === id && state.tab === "overview") document.querySelector("#overview .cards")?.replaceWith(numbers);
 }
 async function showFindings(id, again) {
   lookedFor = id;

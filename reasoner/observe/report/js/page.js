@@ -65,7 +65,8 @@ async function grown(names) {
       }
       if (state.tab === "runs") runsPage(queryNow());
       if (changed.has(state.stage) && state.tab === "curves") await curvesPage(queryNow());
-      if (changed.has(state.stage) && state.tab === "overview") await overviewPage();
+      if (changed.has(state.stage) && state.tab === "overview") await overviewGrown();
+      if (changed.has(state.stage) && state.tab === "problems") await problemsPage(queryNow());
       await new Promise((r) => setTimeout(r, 500));
     }
   } catch (error) { notice(error.message); } finally { busy = false; }
