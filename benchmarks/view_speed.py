@@ -2,14 +2,16 @@
 
 It writes a run folder of made-up rollouts (the text is words drawn at random, the numbers are random) whose lines have
 the size of real ones, opens it as `reasoner view` does, and prints JSON: seconds until the page's first answers, until
-every rollout is indexed, of searches, of opening a rollout; memory of the server; and seconds and size of the report
-with a cap. `--report 0` leaves the report out: its findings read every token of the run, which takes minutes.
+every rollout is indexed, of searches, of opening a rollout, each by the clock (`_s`) and of the processor (`_cpu_s`,
+server and client together); memory of the server; and seconds and size of the report with a cap. `--report 0` leaves
+the report out: its findings read every token of the run, which takes minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import sys
@@ -79,10 +81,25 @@ def memory_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+class Clock:
+    """Seconds since a moment: by the clock, and of this process's and its children's processors."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.monotonic(), _processor_seconds()
+
+    def since(self, name: str) -> dict[str, float]:
+        """Return both, named."""
+        return {f"{name}_s": time.monotonic() - self.wall, f"{name}_cpu_s": _processor_seconds() - self.cpu}
+
+
+def _processor_seconds() -> float:
+    return sum(os.times()[:4])
+
+
 def measure(folder: Path) -> dict[str, Any]:
     """Open the folder's only stage as a page does, and return seconds and memory."""
     before = memory_mb()
-    started = time.monotonic()
+    clock = Clock()
     server = ViewServer(Folder(folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -95,11 +112,11 @@ def measure(folder: Path) -> dict[str, Any]:
     ask("api/stage", stage=stage)
     first = ask("api/columns", stage=stage)
     ask("api/heads", stage=stage, rows=",".join(map(str, range(min(30, first["count"])))))
-    found: dict[str, Any] = {"open_s": time.monotonic() - started, "rollouts_at_open": first["count"]}
+    found: dict[str, Any] = {**clock.since("open"), "rollouts_at_open": first["count"]}
     last = first
     while last["read"] < last["size"]:
         last = ask("api/columns", stage=stage, **{"from": last["settled"], "generation": last["generation"]})
-    found |= {"all_indexed_s": time.monotonic() - started, "rollouts": last["count"]}
+    found |= {**clock.since("all_indexed"), "rollouts": last["count"]}
     for name, query in {
         "search_text": {"text": "half and add what"},
         "search_nothing": {"text": "no such words"},
@@ -108,9 +125,9 @@ def measure(folder: Path) -> dict[str, Any]:
         "open_rollout": {"rows": last["count"] // 2},
     }.items():
         path = "api/" + {"columns": "columns", "open_rollout": "samples"}.get(name, "search")
-        started = time.monotonic()
+        clock = Clock()
         answer = ask(path, stage=stage, **query)
-        found[f"{name}_s"] = time.monotonic() - started
+        found |= clock.since(name)
         if path == "api/search":
             found[f"{name}_found"] = len(answer)
     found["memory_mb"] = memory_mb() - before
@@ -136,12 +153,12 @@ def main() -> None:
             **measure(run.parent),
         }
         if options.report:
-            started = time.monotonic()
+            clock = Clock()
             done = write_report(run, Path(place) / "report.html", audit=0, most=options.report)
             row |= {
                 "report_rollouts": done.kept,
                 "report_mb": round(done.bytes / 1e6, 1),
-                "report_s": round(time.monotonic() - started, 1),
+                **{name: round(value, 1) for name, value in clock.since("report").items()},
                 "report_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
             }
         json.dump(row, sys.stdout, indent=1)

@@ -32,7 +32,7 @@ MOST_FOLDERS = 20_000
 NOT_RUNS = frozenset({"checkpoints", "final", "tensorboard", "start", "node_modules", "__pycache__"})
 LOOK_AGAIN_SECONDS = 2.0
 """Age after which the folder is looked through again when somebody asks."""
-FIRST_SECONDS = 0.4
+FIRST_SECONDS = 0.2
 """Time that an answer waits for rows that are not indexed yet."""
 PART_SECONDS = 0.1
 """Time for which one of a stage's files is read before the other."""

@@ -81,17 +81,26 @@ async function refreshed(id, kind) {
   filter();
   return now;
 }
-/** While the server still reads a long file, ask for what it has read meanwhile. */
+/** While the server still reads long files, ask for what it has read meanwhile. */
 async function poll() {
   for (;;) {
     await new Promise((r) => setTimeout(r, 600));
-    const key = `${state.stage}|${state.kind}`, known = source.indexes[key];
-    if (known && known.reading !== null) {
-      try {
-        await refreshed(state.stage, state.kind);
-        if (source.indexes[key]?.reading === null && state.tab !== "rollouts") await route();
-      } catch (error) { notice(error.message); }
-    }
+    const reading = Object.keys(source.indexes).filter((key) => key.startsWith(state.stage + "|") && source.indexes[key].reading !== null);
+    try {
+      for (const key of reading) await refreshed(state.stage, key.slice(key.lastIndexOf("|") + 1));
+      const done = reading.length && reading.every((key) => source.indexes[key]?.reading === null);
+      if (done && ["overview", "problems", "curves"].includes(state.tab)) await route();
+    } catch (error) { notice(error.message); }
+  }
+}
+/** Find a rollout by its place; if the file is still being read, wait for it as long as `wanted()` holds. */
+async function located(stage, kind, place, wanted) {
+  for (;;) {
+    const of = await source.index(stage, kind), row = of.find(place);
+    if (row !== null || of.reading === null || of.reading === undefined || !wanted()) { notice(""); return { index: of, row }; }
+    notice(`Reading the run: ${Math.floor(100 * of.reading)} %`);
+    await new Promise((r) => setTimeout(r, 400));
+    await source.refreshed(stage, kind);
   }
 }
 

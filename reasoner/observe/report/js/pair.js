@@ -6,12 +6,12 @@ async function pairPage(query) {
   const given = (side) => { const parts = (query[side] ?? "").split("|"), place = parts.pop(), kind = parts.pop(); return { stage: parts.join("|"), kind, place }; };
   const sides = { left: given("left"), right: given("right") };
   for (const side of Object.values(sides)) if (!stageLine(side.stage)) { await suggestPair(); return; }
-  const ids = [sides.left, sides.right];
-  await Promise.all(ids.map(async (side) => { side.index = await source.index(side.stage, side.kind === "eval" ? "eval" : "train"); side.row = side.index.find(side.place); }));
-  if (state.tab !== "pair") return;
+  const ids = [sides.left, sides.right], mine = location.hash, here = () => location.hash === mine;
+  for (const side of ids) Object.assign(side, await located(side.stage, side.kind === "eval" ? "eval" : "train", side.place, here));
+  if (!here()) return;
   if (ids.some((side) => side.row === null)) { $("pair").replaceChildren(el("p", { class: "empty" }, `There is no rollout ${ids.find((side) => side.row === null).place}.`)); return; }
   const samples = await Promise.all(ids.map((side) => source.samples(side.stage, side.kind, [side.row]).then(([one]) => one)));
-  if (state.tab !== "pair") return;
+  if (!here()) return;
   const mode = query.mode in PAIR_MODES ? query.mode : "difference", key = (side) => [side.stage, side.kind, side.index.place(side.row)].join("|");
   const go = (change) => { location.hash = address("pair", { query: { ...query, ...change } }); };
   const modes = el("select", { id: "pair-mode", "aria-label": "How they are shown", onchange: (e) => go({ mode: e.target.value }) }, Object.entries(PAIR_MODES).map(([k, label]) => option(k, label)));

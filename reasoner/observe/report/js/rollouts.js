@@ -43,6 +43,13 @@ async function rolloutsPage(query, place) {
   await runSearch();
   filter();
   state.rollout = place ? index.find(place) : null;
+  if (place && state.rollout === null && source.live) {
+    const here = () => mine === visits && state.tab === "rollouts", waited = await located(id, state.kind, place, here);
+    if (!here()) return;
+    index = waited.index;
+    state.rollout = waited.row;
+    filter();
+  }
   if (state.rollout !== null) reveal();
   paint();
   await detail(state.rollout, place);
