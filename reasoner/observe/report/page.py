@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("uPlot.iife.min.js", "katex.min.js", "highlight.min.js")
+LIBRARIES = ("katex", "highlight")
+"""Libraries that run when the first formula or program is shown, so that the page opens sooner."""
 STYLES = ("uPlot.min.css", "katex.min.css")
 PROGRAMS = (
     *("write", "render", "difference", "source", "columns"),
@@ -33,7 +34,11 @@ def page_of(title: str, scripts: Sequence[str], *, live: bool = False) -> str:
         "{{title}}": html.escape(title),
         "{{styles}}": "\n".join(f"<style>{_read(f'vendor/{name}')}</style>" for name in STYLES),
         "{{css}}": _read("page.css"),
-        "{{libraries}}": "\n".join(f"<script>{_read(f'vendor/{name}')}</script>" for name in LIBRARIES),
+        "{{uplot_js}}": _read("vendor/uPlot.iife.min.js"),
+        "{{libraries}}": "\n".join(
+            f'<script type="text/plain" id="library-{name}">{_read(f"vendor/{name}.min.js")}</script>'
+            for name in LIBRARIES
+        ),
         "{{data}}": "\n".join(scripts),
         "{{js}}": programs,
     }

@@ -5,6 +5,14 @@ const MOST_FORMULAS = 600, MOST_RENDERED = 300_000;
 const THINKING = /<(think|thinking|reasoning)>/i;
 let formulas = 0; // drawn in the text that is being rendered
 
+/** Run a library of the page when it is first needed. */
+function library(name) {
+  const held = $(`library-${name}`);
+  if (!held) return;
+  document.head.append(el("script", {}, held.textContent));
+  held.remove();
+}
+
 /** Return a text as elements; `find` marks what is searched. */
 function rendered(body, find) {
   if (body.length > MOST_RENDERED) return el("pre", { class: "rendered" }, marked(body, find));
@@ -48,6 +56,7 @@ function blocks(body, find) {
   return [...found, ...paragraphs(body.slice(at), find)];
 }
 function code(body, language, find) {
+  library("highlight");
   const known = language && hljs.getLanguage(language.toLowerCase()), inner = el("code", {});
   if (known && !(find && find(body).length)) inner.innerHTML = hljs.highlight(body, { language: language.toLowerCase(), ignoreIllegals: true }).value; // escaped by highlight.js
   else inner.append(...marked(body, find));
@@ -56,6 +65,7 @@ function code(body, language, find) {
 /** Draw a formula; one that KaTeX cannot read, or that is searched, stays as it was written. */
 function formula(tex, display, raw, find) {
   if (++formulas > MOST_FORMULAS || (find && find(raw).length)) return el("span", { class: "tex" }, marked(raw, find));
+  library("katex");
   const node = el("span", { class: display ? "display" : "inline" });
   try {
     katex.render(tex, node, { displayMode: display, throwOnError: true, trust: false, strict: "ignore", maxExpand: 200, maxSize: 20 });
