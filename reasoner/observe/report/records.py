@@ -7,18 +7,14 @@ the rows, for searching, goes to a temporary file.
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
 import threading
 import time
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from multiprocessing import get_context
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
+from reasoner.observe.report.texts import Texts
 from reasoner.storage.files import RunError
 from reasoner.storage.history import Row, UpdateRecord, attach_updates, row_of
 from verifiers import JSON
@@ -28,17 +24,8 @@ LONG_LISTS = (b'"token_ids": [', b'"rollout_logprobs": [', b'"loss_mask": [', b'
 LONG_LIST_OF_UPDATE = (b'"trainer_logprobs": [',)
 READ_BYTES = 8 << 20
 """Bytes of whole lines that are read at a time."""
-SEARCHED_ROWS = 2000
-"""Rows whose text is searched at a time."""
-END_OF_TEXT = b"\0"
-REGEX_SECONDS = 10.0
-"""Time after which a search by regular expression is killed; some expressions never end."""
 TAIL_BYTES = 64
 """Bytes before the place reached in a file, by which a file that was cut and written anew is recognised."""
-
-
-class SearchError(ValueError):
-    """A regular expression is not valid, or takes too long."""
 
 
 class Span(NamedTuple):
@@ -113,81 +100,6 @@ class Growing:
         with self.path.open("rb") as file:
             file.seek(span.start)
             return file.read(span.length)
-
-
-class Texts:
-    """Searchable text of rows, in a temporary file that has no name."""
-
-    def __init__(self) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile(prefix="reasoner-view-")
-        self.ends = array("Q")
-        """End of each row's text in the file."""
-
-    def add(self, texts: Iterable[str]) -> None:
-        """Append the text of further rows."""
-        parts = [text.replace("\0", " ").encode("utf-8", "replace") + END_OF_TEXT for text in texts]
-        self._file.write(b"".join(parts))
-        self._file.flush()
-        end = self.ends[-1] if self.ends else 0
-        for part in parts:
-            end += len(part)
-            self.ends.append(end)
-
-    def _blocks(self, rows: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (first row, place in the file, bytes) of SEARCHED_ROWS rows at a time."""
-        for first in range(0, rows, SEARCHED_ROWS):
-            start = self.ends[first - 1] if first else 0
-            end = self.ends[min(rows, first + SEARCHED_ROWS) - 1]
-            yield first, start, os.pread(self._file.fileno(), end - start, start)
-
-    def containing(self, text: str) -> list[int]:
-        """Return the rows that contain a text; upper and lower case of ASCII letters are the same."""
-        wanted, found, rows = text.replace("\0", " ").encode("utf-8", "replace").lower(), list[int](), len(self.ends)
-        for _, base, block in self._blocks(rows):
-            lower = block.lower()
-            place = lower.find(wanted)
-            while place >= 0:
-                row = bisect_right(self.ends, base + place, 0, rows)
-                found.append(row)
-                place = lower.find(wanted, self.ends[row] - base)
-        return found
-
-    def matching(self, pattern: str, *, seconds: float = REGEX_SECONDS) -> list[int]:
-        """Return the rows in which a regular expression (of `re`) is found, searched by a child that can be killed.
-
-        Raises:
-            SearchError: it is not valid, or takes longer than `seconds`.
-        """
-        try:
-            compiled = re.compile(pattern, re.MULTILINE)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise SearchError(f"the regular expression is not valid: {error}") from error
-        context = get_context("fork")  # the child shares the open file and the rows' places
-        receives, sends = context.Pipe(duplex=False)
-        child = context.Process(target=self._match, args=(compiled, sends), daemon=True)
-        child.start()
-        sends.close()
-        try:
-            if not receives.poll(seconds):
-                raise SearchError(f"the regular expression took more than {seconds:g} s; make it simpler")
-            return [*array("I", receives.recv_bytes())]
-        except EOFError as error:
-            raise SearchError("the search ended without an answer; make the regular expression simpler") from error
-        finally:
-            receives.close()
-            child.kill()
-            child.join()
-
-    def _match(self, compiled: re.Pattern[str], sends: Any) -> None:
-        found = array("I")
-        for first, _, block in self._blocks(len(self.ends)):
-            rows = block.decode("utf-8", "replace").split("\0")[:-1]
-            found.extend(first + at for at, text in enumerate(rows) if compiled.search(text))
-        sends.send_bytes(found.tobytes())
-
-    def close(self) -> None:
-        """Delete the file."""
-        self._file.close()
 
 
 Number = float | None
@@ -436,55 +348,3 @@ def _object(line: bytes, keys: Sequence[bytes] = LONG_LISTS) -> dict[str, JSON]:
 def _damage(path: Path, number: int, error: Exception) -> str:
     said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
     return f"{path} line {number} is not a valid record ({said}). Restore the file, or remove the line."
-
-
-def chosen(columns: Columns, *, most: int, named: Sequence[int] = ()) -> list[int]:
-    """Choose the rollouts whose text is kept, in file order: whole groups, as long as they fit.
-
-    First the groups of the named rows (those of findings and alarms), then the last steps, then groups with a failed
-    rollout spread evenly over the run, each until half of the places that are left are taken; then any groups, spread
-    likewise.
-
-    Args:
-        columns: all rollouts.
-        most: number of rollouts to keep; what is left over when no whole group fits stays unused.
-        named: rows to keep first.
-    """
-    if len(columns) <= most:
-        return [*range(len(columns))]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for row in range(len(columns)):
-        groups.setdefault(columns.place(row)[:2], []).append(row)
-    failing = {place for name, place in columns.names["outcome"].items() if name in FAILURES}
-    outcomes = columns.integers["outcome"]
-    failed = [key for key, rows in groups.items() if any(outcomes[row] in failing for row in rows)]
-    kept: set[int] = set()
-
-    def take(keys: Iterable[tuple[int, int]], share: float) -> None:
-        up_to = len(kept) + share * (most - len(kept))
-        for key in keys:
-            if groups[key][0] not in kept and len(kept) + len(groups[key]) <= up_to:
-                kept.update(groups[key])
-
-    take((columns.place(row)[:2] for row in named), 1 / 2)
-    take(sorted(groups, reverse=True), 1 / 2)
-    take(_spread(failed), 1 / 2)
-    take(_spread([*groups]), 1)
-    return sorted(kept)
-
-
-FAILURES = ("incorrect", "no_answer", "limit_exceeded", "bad_reference", "verifier_error")
-
-
-def _spread(keys: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield all keys, each next one far from those before: every 2^k-th, then those in between."""
-    stride = 1
-    while stride < len(keys):
-        stride *= 2
-    seen: set[int] = set()
-    while stride >= 1:
-        for at in range(0, len(keys), stride):
-            if at not in seen:
-                seen.add(at)
-                yield keys[at]
-        stride //= 2

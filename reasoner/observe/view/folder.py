@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reasoner.observe.report.charts import metric_lines
 from reasoner.observe.report.data import (
     Words,
     end_of,
     gap_of,
-    metric_lines,
     open_records,
     sample,
     stage_summary,
@@ -173,7 +173,7 @@ class Stage:
             RunError: a record is damaged.
         """
         records = self.opened(kind)
-        if self._words is None:
+        if self._words is None or not self._words.known:
             self._words = Words(self.history())
         found: list[dict[str, Any]] = []
         for number in rows:

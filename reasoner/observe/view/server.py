@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from reasoner.local_server import LocalHandler, LocalServer
 from reasoner.observe.report.data import glossary
 from reasoner.observe.report.page import POLICY, page_of
-from reasoner.observe.report.records import SearchError
+from reasoner.observe.report.texts import SearchError
 from reasoner.observe.view.folder import Folder, NotThere, Stage
 from reasoner.storage.files import RunError
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.observe.report.records import Columns, Records, SearchError, Texts, chosen, slim
+from reasoner.observe.report.choice import chosen
+from reasoner.observe.report.records import Columns, Records, slim
+from reasoner.observe.report.texts import SearchError, Texts
 from reasoner.storage.history import read_history
 from tests.unit.reasoner.observe.view.demo import append, rollout, train, write_demo
 from tests.unit.reasoner.runs import make_records, write_run

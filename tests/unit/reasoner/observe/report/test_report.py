@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reasoner.observe.report import build_report, write_report
-from reasoner.observe.report.data import Graded, difficulty_chart, packed
+from reasoner.observe.report.charts import Graded, difficulty_chart
+from reasoner.observe.report.data import packed
 from tests.unit.reasoner.observe.analysis.test_rounds import write_stage
 from tests.unit.reasoner.runs import make_history, make_records, write_run
 
