@@ -3,8 +3,7 @@
 It writes a run folder of made-up rollouts (the text is words drawn at random, the numbers are random) whose lines have
 the size of real ones, opens it as `reasoner view` does, and prints JSON: seconds until the page's first answers, until
 every rollout is indexed, of searches, of opening a rollout, each by the clock (`_s`) and of the processor (`_cpu_s`,
-server and client together); memory of the server; and seconds and size of the report with a cap. `--report 0` leaves
-the report out: its findings read every token of the run, which takes minutes.
+server and client together); memory of the server; and seconds and size of the report with a cap (`--report 0`: none).
 """
 
 from __future__ import annotations

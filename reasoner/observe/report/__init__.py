@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from reasoner.observe.analysis.audit import explain_and_audit
 from reasoner.observe.analysis.rounds import rounds
-from reasoner.observe.report.data import freeze, glossary, packed
+from reasoner.observe.report.data import UNITS, freeze, glossary, packed
 from reasoner.observe.report.listing import stage_line
 from reasoner.observe.report.page import page_of
 from reasoner.storage.files import write_text
@@ -65,7 +65,7 @@ def make_report(
             ]
             kept, rollouts = kept + done.kept, rollouts + done.rollouts
     title = ", ".join(run.name for run in chosen)
-    head = packed({"live": False, "title": title, "stages": stages, "glossary": glossary()})
+    head = packed({"live": False, "title": title, "stages": stages, "glossary": glossary(), "units": UNITS})
     page = page_of(title, [f'<script type="text/plain" id="head">{head}</script>', *scripts])
     return Report(page, kept, rollouts)
 

@@ -29,6 +29,8 @@ CHUNK = 250
 GAP_UNIT = 1e-3
 """Nats; gaps are stored as integer multiples of it."""
 SURPRISAL_UNIT = 1e-2
+UNITS = {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT}
+"""The units, for the page."""
 
 
 def packed(value: object) -> str:
@@ -168,7 +170,6 @@ def stage_summary(history: History, columns: Columns | None = None) -> dict[str,
         "probes": probes(history),
         "alarms": alarms(history),
         "curves": curves(history, columns),
-        "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
     }
 
 
@@ -223,6 +224,7 @@ def freeze(
     summary = {
         **stage_summary(history, train.columns),
         "findings": [finding.to_json() for finding in found],
+        "left_out": history.steps_left_out,
         "audit": audit_table(train.columns.integers["step"], held_out),
         "transcripts": {"count": len(told), "first": 1 + len(pieces), "pieces": len(told_pieces)},
         "words": {str(token): text for token, text in words.table.items()},

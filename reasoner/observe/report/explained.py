@@ -1,6 +1,6 @@
 """`python -m reasoner.observe.report.explained STAGE`: the findings of a stage as JSON, in a process of its own.
 
-The rules read every token of a run, which may take minutes and much memory; the page stays quick meanwhile.
+The rules read up to 256 MB of rollouts, which takes a minute; the page stays quick meanwhile.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def explained(folder: Path) -> dict[str, Any]:
         "held_out": [[*place, outcome] for place, outcome in verdicts.items()],
         "audit": audit_table(stage.history.steps, verdicts),
         "steps": len(stage.history.metrics),
+        "left_out": stage.history.steps_left_out,
     }
 
 

@@ -7,7 +7,7 @@ import threading
 from urllib.parse import parse_qs, urlsplit
 
 from reasoner.local_server import LocalHandler, LocalServer
-from reasoner.observe.report.data import glossary
+from reasoner.observe.report.data import UNITS, glossary
 from reasoner.observe.report.page import POLICY, page_of
 from reasoner.observe.report.texts import SearchError
 from reasoner.observe.view.folder import Folder, NotThere, Stage
@@ -71,7 +71,8 @@ class Handler(LocalHandler):
     def _answer(self, path: str, asked: dict[str, str]) -> object:
         folder = self.server.folder
         if path == "api/runs":
-            return {"live": True, "title": folder.root.name, "stages": folder.lines(), "glossary": glossary()}
+            about = {"live": True, "title": folder.root.name, "glossary": glossary(), "units": UNITS}
+            return {**about, "stages": folder.lines()}
         stage = folder.stage(asked.get("stage", ""))
         kind = asked.get("kind", "train")
         match path:

@@ -50,9 +50,10 @@ async function showFindings(id, again) {
     found = await source.findings(id, false);
   }
   if (state.stage !== id || state.tab !== "overview" || !$("findings")) return;
+  const partly = found.left_out ? el("p", { class: "dim" }, `The run is long: the rules read whole steps of its beginning, its end and between, and left out ${count(found.left_out)} steps.`) : "";
   const refresh = source.live ? el("p", { class: "dim" }, found.steps === undefined ? "" : `as of step ${found.steps} `, el("button", { class: "small", onclick: () => showFindings(id, true) }, "look again")) : null;
   if (found.error) { $("findings").replaceChildren(el("p", { class: "finding warning" }, found.error), refresh ?? ""); return; }
-  $("findings").replaceChildren(...(found.findings.length ? found.findings.map(finding) : [el("p", {}, "Nothing stands out.")]), refresh ?? "");
+  $("findings").replaceChildren(...(found.findings.length ? found.findings.map(finding) : [el("p", {}, "Nothing stands out.")]), partly, refresh ?? "");
   $("rounds").replaceChildren(...rounds(found.rounds ?? []));
   if (found.held_out) {
     const index = await source.index(id, "train");

@@ -71,7 +71,7 @@ function completion(sample, i, mode, find) {
       return el("div", { class: "turn " + (own ? "" : "reply") + (errors ? " failed" : ""), title: own ? "the policy's turn" : errors ? "reply of the environment: an error" : "reply of the environment: not trained on" }, el("span", { class: "whose" }, name), own ? show(body) : el("pre", {}, marked(body, find)));
     }));
   }
-  const units = { gap: 1e-3, surprisal: 1e-2 };
+  const { units } = head;
   return el("pre", { class: "tokens", id: "completion" }, sample.ids.map((id, k) => {
     const surprisal = sample.surprisal[k] * units.surprisal, gap = sample.gap ? sample.gap[k] * units.gap : null;
     let rgb = "--hot-rgb", strength = Math.min(1, surprisal / 4), said = `surprisal ${surprisal.toFixed(2)} nats`;

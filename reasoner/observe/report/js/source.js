@@ -1,6 +1,6 @@
 "use strict";
 // Where the page's data comes from: a running `reasoner view` (Live) or the file itself (Frozen). Both answer alike:
-//   head()                     {title, live, stages: [{id, run, name, state, ...}], glossary}
+//   head()                     {title, live, stages: [{id, run, name, state, ...}], glossary, units}
 //   stage(id), metrics(id), transcripts(id), findings(id, again)
 //   index(id, kind)            an Index of all rollouts; of a live stage it grows with `refreshed`
 //   samples(id, kind, rows)    what is read of opened rollouts; heads(id, kind, rows): the ends of completions
@@ -22,8 +22,8 @@ class Frozen {
   async stage(id) { return (await this.head()).stages[+id]; }
   async metrics(id) { return this.unpack(`s${id}-m`); }
   async findings(id) {
-    const { findings, rounds, audit, steps } = await this.stage(id);
-    return { state: "done", findings, rounds, audit, steps };
+    const { findings, rounds, audit, steps, left_out } = await this.stage(id);
+    return { state: "done", findings, rounds, audit, steps, left_out };
   }
   async transcripts(id) {
     const { first, pieces } = (await this.stage(id)).transcripts, rows = [];
