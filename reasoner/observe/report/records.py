@@ -269,7 +269,7 @@ class Records:
             any_line = True
             self._update_lines += 1
             try:
-                update: Mapping[str, Any] = _object(line, LONG_LIST_OF_UPDATE)
+                update = _object(line, LONG_LIST_OF_UPDATE)
                 place = (int(update["step"]), int(update["group"]), int(update["sample"]))
                 advantage = update.get("advantage")
                 rounded = None if advantage is None else round(float(advantage), 4)
@@ -335,7 +335,7 @@ def _whole(line: bytes) -> dict[str, JSON]:
     return value
 
 
-def _object(line: bytes, keys: Sequence[bytes] = LONG_LISTS) -> dict[str, JSON]:
+def _object(line: bytes, keys: Sequence[bytes] = LONG_LISTS) -> dict[str, Any]:
     try:
         value = parse_line(slim(line, keys))
     except ValueError:
