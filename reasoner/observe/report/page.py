@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("katex", "highlight")
-"""Libraries that run when the first formula or program is shown, so that the page opens sooner."""
-STYLES = ("uPlot.min.css", "katex.min.css")
+LIBRARIES = ("katex.min.css", "katex.min.js", "highlight.min.js")
+"""Libraries that are used when the first formula or program is shown, so that the page opens sooner."""
 PROGRAMS = (
     *("write", "render", "difference", "source", "columns"),
     *("runs", "overview", "curves", "rollouts", "sample", "problems", "pair", "transcripts", "page"),
@@ -32,12 +31,11 @@ def page_of(title: str, scripts: Sequence[str], *, live: bool = False) -> str:
     parts = {
         "{{policy}}": POLICY + ("; connect-src 'self'" if live else ""),
         "{{title}}": html.escape(title),
-        "{{styles}}": "\n".join(f"<style>{_read(f'vendor/{name}')}</style>" for name in STYLES),
+        "{{uplot_css}}": _read("vendor/uPlot.min.css"),
         "{{css}}": _read("page.css"),
         "{{uplot_js}}": _read("vendor/uPlot.iife.min.js"),
         "{{libraries}}": "\n".join(
-            f'<script type="text/plain" id="library-{name}">{_read(f"vendor/{name}.min.js")}</script>'
-            for name in LIBRARIES
+            f'<script type="text/plain" id="library-{name}">{_read(f"vendor/{name}")}</script>' for name in LIBRARIES
         ),
         "{{data}}": "\n".join(scripts),
         "{{js}}": programs,

@@ -5,12 +5,14 @@ const MOST_FORMULAS = 600, MOST_RENDERED = 300_000;
 const THINKING = /<(think|thinking|reasoning)>/i;
 let formulas = 0; // drawn in the text that is being rendered
 
-/** Run a library of the page when it is first needed. */
+/** Use a library of the page (its style sheet, its program) when it is first needed. */
 function library(name) {
-  const held = $(`library-${name}`);
-  if (!held) return;
-  document.head.append(el("script", {}, held.textContent));
-  held.remove();
+  for (const [kind, tag] of [["css", "style"], ["js", "script"]]) {
+    const held = $(`library-${name}.min.${kind}`);
+    if (!held) continue;
+    document.head.append(el(tag, {}, held.textContent));
+    held.remove();
+  }
 }
 
 /** Return a text as elements; `find` marks what is searched. */

@@ -37,7 +37,9 @@ def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> No
     assert sum(value is not None for value in index["held_out"]) == 20
     markup = re.sub(r"<script[^>]*>.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
     assert not re.search(r'(?:src|href)\s*=\s*"(?!data:|#)', markup)
-    assert not re.search(r"url\((?!data:)", "".join(re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL)))
+    styles = re.findall(r'<(?:style|script type="text/plain" id="library-[^"]*css")>(.*?)</', page, flags=re.DOTALL)
+    assert len(styles) == 3
+    assert not re.search(r"url\((?!data:)", "".join(styles))
     assert "{{" not in markup
 
 
