@@ -73,14 +73,14 @@ class WriterLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Held(_writer(file), seen=True) from error
+            raise Held(writer_of(file), seen=True) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
             seen = False
         if not _is_at(file, descriptor):
             return None
-        writer = _writer(file)
+        writer = writer_of(file)
         if writer is not None and writer.host != socket.gethostname():
             raise Held(writer, seen=False)
         if writer is not None and not seen and writer.pid != os.getpid() and _alive(writer.pid):
@@ -118,8 +118,8 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _writer(file: Path) -> Writer | None:
-    """Return the process that the file names, or None if it is empty or damaged."""
+def writer_of(file: Path) -> Writer | None:
+    """Return the process that a lock file names, which may be gone; None if the file is missing, empty or damaged."""
     try:
         row = cast("dict[str, object]", json.loads(file.read_bytes()))
         return Writer(str(row["host"]), int(cast("int", row["pid"])))
@@ -134,6 +134,11 @@ def _is_at(file: Path, descriptor: int) -> bool:
         return False
 
 
+def is_alive(writer: Writer) -> bool | None:
+    """Return True if a process of this host is there; None for one on another host."""
+    return _alive(writer.pid) if writer.host == socket.gethostname() else None
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -144,4 +149,4 @@ def _alive(pid: int) -> bool:
     return True
 
 
-__all__ = ["Held", "Writer", "WriterLock"]
+__all__ = ["Held", "Writer", "WriterLock", "is_alive", "writer_of"]

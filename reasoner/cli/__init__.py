@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "suites": "reasoner.cli.suites:suites",
     "environments": "reasoner.cli.environments:app",
     "sandbox": "reasoner.cli.sandbox:app",
+    "view": "reasoner.cli.view:view",
     "report": "reasoner.cli.report:report",
     "explain": "reasoner.cli.explain:explain",
     "rescore": "reasoner.cli.rescore:rescore",

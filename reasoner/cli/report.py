@@ -10,15 +10,28 @@ import typer
 from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 
+DEFAULT_ROLLOUTS = 10_000
+
 
 def report(
-    run: Annotated[
-        Path,
+    runs: Annotated[
+        list[Path],
         typer.Argument(
-            help="A run folder, or one of its stages; it may still be running.", autocompletion=complete.runs
+            help="Run folders, or stages of runs, for one page; they may still be running.",
+            autocompletion=complete.runs,
         ),
     ],
-    output: Annotated[Path | None, typer.Option("--output", help="File of the page. Default: RUN/report.html.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File of the page. Default: report.html in the first run.")
+    ] = None,
+    rollouts: Annotated[
+        int,
+        typer.Option(
+            "--rollouts",
+            min=0,
+            help="Rollouts of each stage whose text the file has, and as many held-out samples; 0: all.",
+        ),
+    ] = DEFAULT_ROLLOUTS,
     audit: Annotated[
         int, typer.Option("--audit", min=0, help="Rewarded rollouts to grade with a held-out verifier; 0: none.")
     ] = 200,
@@ -31,10 +44,16 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page with curves, findings and every rollout."""
+    """Write one self-contained HTML page with curves, findings and rollouts of one or several runs."""
     with plain_errors():
         from reasoner.observe.report import write_report
 
-        target = output or run / "report.html"
-        size = write_report(run, target, audit=audit, held_out=held_out)
-        typer.echo(f"{target}  {size / 1e6:.1f} MB; opens from disk, needs no network")
+        target = output or runs[0] / "report.html"
+        done = write_report(runs, target, audit=audit, held_out=held_out, most=rollouts or None)
+        typer.echo(f"{target}  {done.bytes / 1e6:.1f} MB; opens from disk, needs no network")
+        if done.kept < done.rollouts:
+            typer.echo(
+                f"note: it has the text of {done.kept:,} of {done.rollouts:,} rollouts (the last steps, failures and"
+                " findings first); --rollouts N keeps more, and `reasoner view` shows all",
+                err=True,
+            )

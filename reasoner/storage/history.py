@@ -366,12 +366,13 @@ class Most(NamedTuple):
     """In bytes."""
 
 
-def read_history(folder: Path, *, most: Most | None = None) -> History:
+def read_history(folder: Path, *, most: Most | None = None, rollouts: bool = True) -> History:
     """Read one stage's run folder.
 
     Args:
         folder: of the stage.
         most: how much of rollouts.jsonl and of eval_rollouts.jsonl to read; None: everything.
+        rollouts: False leaves out the rollouts of training and of evaluations, which are most of the bytes.
     Raises:
         RunError: it is not a run folder.
     """
@@ -380,13 +381,14 @@ def read_history(folder: Path, *, most: Most | None = None) -> History:
     config = load_config(str(folder / "config.yaml")).stages[0]
     history = History(config=config, folder=folder, before=config_before(config))
     history.metrics = [*lines(folder / "metrics.jsonl", like=metrics_of)]
-    steps, history.steps_left_out = chosen_steps(folder / "rollouts.jsonl", most)
-    history.rows = [*lines(folder / "rollouts.jsonl", like=row_of, steps=steps)]
-    updates = lines(folder / "updates.jsonl", like=UpdateRecord.model_validate, steps=steps)
-    attach_updates(history.rows, updates)
+    if rollouts:
+        steps, history.steps_left_out = chosen_steps(folder / "rollouts.jsonl", most)
+        history.rows = [*lines(folder / "rollouts.jsonl", like=row_of, steps=steps)]
+        updates = lines(folder / "updates.jsonl", like=UpdateRecord.model_validate, steps=steps)
+        attach_updates(history.rows, updates)
+        steps, _ = chosen_steps(folder / "eval_rollouts.jsonl", most)
+        history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of, steps=steps)]
     history.evals = [*lines(folder / "evals.jsonl", like=EvalRecord.model_validate)]
-    steps, _ = chosen_steps(folder / "eval_rollouts.jsonl", most)
-    history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of, steps=steps)]
     history.alarms = [*lines(folder / "alarms.jsonl", like=AlarmRecord.model_validate)]
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None

@@ -40,6 +40,8 @@ def as_run(line: str) -> str:
         return ""
     if command.startswith("make quickstart"):
         return f"reasoner train quickstart output={command.partition('RUN=')[2]} {FEW}"
+    if command.startswith("reasoner view"):  # it serves until Ctrl-C
+        return f"timeout --preserve-status --signal=INT 30 {command} --no-browser"
     if "mine.yaml" in command:
         asked = f"{command} {TINY}"
         return f"{asked} --problems 2 --seconds 5" if command.startswith("reasoner preflight") else asked

@@ -101,8 +101,8 @@ def test_tokens_are_coloured(browser: Browser, small: Path) -> None:
     page.wait_for_selector("#completion")
     # these records name no tokenizer: the text is plain, and no mode is offered that could not be shown
     assert page.locator("#mode option").all_inner_texts() in (
-        ["plain text"],
-        ["plain text", "coloured by advantage", "coloured by gap", "coloured by surprisal"],
+        ["rendered", "plain text"],
+        ["rendered", "plain text", "coloured by advantage", "coloured by gap", "coloured by surprisal"],
     )
     assert problems == []
 

@@ -1,4 +1,4 @@
-"""Pages of other origins, in a real browser: the service, the label page and vLLM's server do nothing for them."""
+"""Pages of other origins, in a real browser: the service, the pages and vLLM's server do nothing for them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ import pytest
 from reasoner.engine.gate import KEY_VARIABLE
 from reasoner.label.page import Page as LabelPage
 from reasoner.label.sitting import Sitting
+from reasoner.observe.view.folder import Folder
+from reasoner.observe.view.server import ViewServer
 from tests.integration.conftest import CHROMIUM
 from tests.integration.test_service import service
 from verifiers.serve.addresses import free_port
@@ -173,6 +175,27 @@ def test_pages_of_other_origins_label_nothing(careless: Browser, stranger: int, 
     finally:
         page.shutdown()
         page.server_close()
+        thread.join()
+
+
+def test_pages_of_other_origins_read_no_runs(careless: Browser, stranger: int, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    server = ViewServer(Folder(tmp_path / "runs"))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    get = "url => fetch(url).then(async answer => answer.status + ' ' + await answer.text(), () => 'failed')"
+    path = f"/{server.secret}/api/runs"  # whoever knows even the secret
+    try:
+        for name in ("127.0.0.1", "localhost", "evil.test"):
+            with opened(careless, f"http://{name}:{stranger}/") as page:
+                assert page.evaluate(get, f"http://127.0.0.1:{server.server_port}{path}") == "failed"
+        with opened(careless, f"http://evil.test:{server.server_port}/page", blank=True) as page:
+            assert page.evaluate(get, path).startswith("404 ")
+        with opened(careless, server.address) as page:
+            assert page.evaluate(get, "api/runs").startswith("200 ")
+    finally:
+        server.shutdown()
+        server.server_close()
         thread.join()
 
 

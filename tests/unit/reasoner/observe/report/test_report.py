@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reasoner.observe.report import build_report, write_report
-from reasoner.observe.report.data import difficulty_chart, packed
+from reasoner.observe.report.charts import Graded, difficulty_chart
+from reasoner.observe.report.data import packed
 from tests.unit.reasoner.observe.analysis.test_rounds import write_stage
 from tests.unit.reasoner.runs import make_history, make_records, write_run
 
@@ -34,22 +35,28 @@ def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> No
     texts = [row["completion"] for piece in range(1, 4) for row in unpack(page, f"s0-{piece}")]  # type: ignore[attr-defined]
     assert texts == [row["completion"] for row in made.rollouts]
     assert sum(value is not None for value in index["held_out"]) == 20
-    assert not re.search(r'(?:src|href)\s*=\s*"(?!data:|#)', page)
-    assert "{{" not in page.partition("<script>")[0]
+    markup = re.sub(r"<script[^>]*>.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert not re.search(r'(?:src|href)\s*=\s*"(?!data:|#)', markup)
+    styles = re.findall(r'<(?:style|script type="text/plain" id="library-[^"]*css")>(.*?)</', page, flags=re.DOTALL)
+    assert len(styles) == 3
+    assert not re.search(r"url\((?!data:)", "".join(styles))
+    assert "{{" not in markup
 
 
 def test_the_page_has_the_rounds_of_a_run(tmp_path: Path) -> None:
     for number, last in enumerate([[0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]):
         write_stage(tmp_path / f"{number}-dpo", "dpo", {0: [0.0, 0.5, 1.0, 1.0], 3: last})
     head = unpack(build_report(tmp_path, audit=0), "head")
-    shown = [(row["stage"], row["estimate"], row["win_rate"] and row["win_rate"][0]) for row in head["rounds"]]  # type: ignore[index, call-overload]
+    assert [stage["rounds"] for stage in head["stages"]] == [head["stages"][0]["rounds"]] * 2  # type: ignore[index, call-overload]
+    rounds = head["stages"][0]["rounds"]  # type: ignore[index, call-overload]
+    shown = [(row["stage"], row["estimate"], row["win_rate"] and row["win_rate"][0]) for row in rounds]
     assert shown == [
         ("0-dpo", [0.625, 0.0, 1.0], None),
         ("0-dpo", [0.75, 0.0, 1.0], 0.625),
         ("1-dpo", [1.0, 0.0, 1.0], 0.75),
     ]
     alone = unpack(build_report(tmp_path / "0-dpo", audit=0), "head")
-    assert alone["rounds"] == []  # type: ignore[index, call-overload]
+    assert alone["stages"][0]["rounds"] == []  # type: ignore[index, call-overload]
 
 
 @pytest.mark.parametrize("name", ["{{js}}", "{{data}}", "{{title}}{{css}}", "<script>alert(1)</script>", "a & b"])
@@ -59,7 +66,7 @@ def test_a_run_may_have_any_name(tmp_path: Path, name: str) -> None:
     plain = build_report(write_run(tmp_path / "run", make_records(steps=2)), audit=0)
     page = build_report(write_run(tmp_path / name, make_records(steps=2)), audit=0)
     assert f"<title>{html.escape(name)}</title>" in page
-    assert unpack(page, "head")["run"] == name  # type: ignore[index, call-overload]
+    assert unpack(page, "head")["title"] == name  # type: ignore[index, call-overload]
     for mark in ("<script", "</script>", "</style>"):
         assert page.count(mark) == plain.count(mark)
     assert page.rpartition("<script>")[2] == plain.rpartition("<script>")[2]
@@ -72,9 +79,9 @@ def test_the_page_takes_the_place_of_a_link(tmp_path: Path) -> None:
     write_report(run, run / "report.html", audit=0)
     assert (tmp_path / "precious").read_text() == "kept"
     assert not (run / "report.html").is_symlink()
-    assert unpack((run / "report.html").read_text(), "head")["run"] == "run"  # type: ignore[index, call-overload]
+    assert unpack((run / "report.html").read_text(), "head")["title"] == "run"  # type: ignore[index, call-overload]
     (tmp_path / "linked").symlink_to(run)
-    assert write_report(tmp_path / "linked", tmp_path / "linked" / "report.html", audit=0) > 0
+    assert write_report(tmp_path / "linked", tmp_path / "linked" / "report.html", audit=0).bytes > 0
 
 
 def test_transcripts_of_a_constitutional_stage_are_pieces_behind_the_rollouts(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_packing_is_the_same_bytes_for_the_same_value(monkeypatch: pytest.Monkey
 
 def test_pass_rates_by_difficulty() -> None:
     history = make_history(make_records(steps=4))
-    chart = difficulty_chart(history)
+    chart = difficulty_chart([Graded(row.step, row.difficulty, row.right) for row in history.graded])
     assert chart is not None
     assert chart["x"] == [1, 2, 3, 4]
     easy = [row for row in history.rows if row.step == 1 and row.difficulty == 0]
