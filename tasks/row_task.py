@@ -60,11 +60,12 @@ class RowTask(Task):
         """Yield (train or test, problem or bad row) of data without a test split, in one pass. Bad rows count as train.
 
         Raises:
-            TaskError: nothing can be held out, and `need_test`.
+            TaskError: nothing can be held out, and `need_test`; it says so first if no row can be used.
         """
         where, share = self.source(), self._held_out_share
         held = hold_out(self._prompts(), share)
         if need_test and (held is None or share == 0):
+            self._refuse_if_all_are_bad()
             why = "held_out_share is 0" if held else "it has not two different prompts, one to be held out"
             raise TaskError(
                 f"{where} has no test split, and {why}. Name a test split, or leave evaluation out with"
@@ -86,6 +87,12 @@ class RowTask(Task):
     def say(self, *notes: str) -> None:
         """Add to `notes`, each sentence once."""
         self.notes = [*self.notes, *(note for note in notes if note and note not in self.notes)]
+
+    def _refuse_if_all_are_bad(self) -> None:
+        rows = list(self.read("train")) if next(self._prompts(), None) is None else []
+        bad = [one for one in rows if isinstance(one, BadRow)]
+        if bad:
+            raise TaskError(f"{len(bad)} of {len(bad)} rows cannot be used: {first_of(bad)}.")
 
     def _prompts(self) -> Iterator[str | tuple[Message, ...]]:
         return (one.prompt for one in self.read("train") if isinstance(one, Problem))

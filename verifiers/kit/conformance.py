@@ -173,13 +173,17 @@ class _Kit:
         """Check that a batch gets the same verdicts as its rows one by one."""
         rows = [example.row for example in self._examples]
         single = self._grade(rows)
-        together = self._made.verify_batch(rows)  # safe in this process: a worker has just graded these rows
+        check = "grades a batch like its rows one by one"
+        try:
+            together = self._made.verify_batch(rows)  # safe in this process: a worker has just graded these rows
+        except Exception as error:
+            return Finding(check, False, f"raises {type(error).__name__}: {error}"[:200])
         changed = [
             f"{row.completion[:60]!r}: alone {_shown(one)}, in a batch {_shown(other)}"
             for row, one, other in zip(rows, single, together, strict=True)
             if _without_time(one) != _without_time(other)
         ]
-        return _finding("grades a batch like its rows one by one", changed, f"{len(rows)} rows", of=len(rows))
+        return _finding(check, changed, f"{len(rows)} rows", of=len(rows))
 
     def references(self) -> Finding:
         """Check that every odd reference is either used or rejected with BadReference, never another error."""
