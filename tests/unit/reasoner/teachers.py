@@ -81,7 +81,7 @@ class TeacherServer:
                     return outer._answer(self, 400, {"error": "too long"})
                 return outer._answer(self, 200, outer._said(self.path, body))
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 """Print nothing."""
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
