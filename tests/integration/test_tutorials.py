@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,22 +120,20 @@ def script(page: Path, folder: Path) -> str:
 
 def run(text: str, folder: Path) -> None:
     """Run a script in a shell of its own; end what it has left behind."""
-    process = subprocess.Popen(
-        ["bash", "-xc", text],
-        cwd=folder,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        process.wait(timeout=1500)  # servers that the page started keep the pipes open: their end comes below
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        out, errors = process.communicate()
-    assert process.returncode == 0, f"{out[-3000:]}\n{errors[-4000:]}"
-    assert "Traceback" not in errors, errors[-4000:]
+    out, errors = folder / "stdout.txt", folder / "stderr.txt"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    with out.open("w") as to, errors.open("w") as faults:
+        shell = subprocess.Popen(
+            ["bash", "-xc", text], cwd=folder, env=environment, stdout=to, stderr=faults, start_new_session=True
+        )
+        try:
+            shell.wait(timeout=1500)
+        finally:
+            with suppress(ProcessLookupError):  # servers that the page started
+                os.killpg(shell.pid, signal.SIGTERM)
+    said = errors.read_text()
+    assert shell.returncode == 0, f"{out.read_text()[-3000:]}\n{said[-4000:]}"
+    assert "Traceback" not in said, said[-4000:]
 
 
 @pytest.fixture
