@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,9 @@ TUTORIALS = sorted(path.stem for path in (DOCS / "tutorials").glob("*.md") if pa
 HOWTOS = sorted(path.stem for path in (DOCS / "howto").glob("*.md") if path.stem != "index")
 QUICK = ("grading-service",)
 """Pages that need seconds; the others are slow."""
-BLOCK = re.compile(r"(?:Save this as\s`(?P<file>[\w.]+)`[^\n]*\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(?:[Ss]ave\s+this\s+as\s+`(?P<file>[\w.]+)`[^\n]*\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL
+)
 EXIT = re.compile(r"# exit status (\d+)")
 LEFT_OUT = ("git clone", "make setup", "source ", "pip install", "hf download", "tensorboard ", "reasoner doctor")
 """Beginnings of commands that need a network or have no end; `doctor` lists what is on a machine."""
@@ -119,22 +122,20 @@ def script(page: Path, folder: Path) -> str:
 
 def run(text: str, folder: Path) -> None:
     """Run a script in a shell of its own; end what it has left behind."""
-    process = subprocess.Popen(
-        ["bash", "-xc", text],
-        cwd=folder,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        process.wait(timeout=1500)  # servers that the page started keep the pipes open: their end comes below
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        out, errors = process.communicate()
-    assert process.returncode == 0, f"{out[-3000:]}\n{errors[-4000:]}"
-    assert "Traceback" not in errors, errors[-4000:]
+    out, errors = folder / "stdout.txt", folder / "stderr.txt"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    with out.open("w") as to, errors.open("w") as faults:
+        shell = subprocess.Popen(
+            ["bash", "-xc", text], cwd=folder, env=environment, stdout=to, stderr=faults, start_new_session=True
+        )
+        try:
+            shell.wait(timeout=1500)
+        finally:
+            with suppress(ProcessLookupError):  # servers that the page started
+                os.killpg(shell.pid, signal.SIGTERM)
+    said = errors.read_text()
+    assert shell.returncode == 0, f"{out.read_text()[-3000:]}\n{said[-4000:]}"
+    assert "Traceback" not in said, said[-4000:]
 
 
 @pytest.fixture
@@ -150,7 +151,9 @@ def folder(tmp_path: Path) -> Path:
     tokenizer = byte_tokenizer()
     AutoModelForCausalLM.from_config(scratch_config(shape, tokenizer)).save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
-    (tmp_path / "gsm8k.jsonl").write_text('{"question": "7 times 6?", "answer": "#### 42"}\n' * 2)
+    (tmp_path / "gsm8k.jsonl").write_text(
+        "".join(f'{{"question": "{n} times 6?", "answer": "#### {6 * n}"}}\n' for n in range(40))
+    )
     return tmp_path
 
 
@@ -172,7 +175,7 @@ def test_every_command_of_a_tutorial_works(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", HOWTOS)
 def test_every_command_of_a_how_to_works(name: str, folder: Path) -> None:
     (folder / "mine.yaml").write_text(MINE)
-    before = "" if name in ("offline", "trackers") else "reasoner train mine.yaml"
+    before = "" if name == "offline" else "reasoner train mine.yaml"
     page = script(DOCS / "howto" / f"{name}.md", folder).split("\n")
     run("\n".join([*page[:2], before, *page[2:]]), folder)
 

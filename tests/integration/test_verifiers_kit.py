@@ -124,6 +124,7 @@ def test_examples_of_other_options_do_not_count() -> None:
         ("Gullible", "rewards no trick", "lists every answer"),
         ("Trusting", "rewards no trick", "trust me"),
         ("Uneven", "grades a batch like its rows one by one", "in a batch"),
+        ("Raising", "grades a batch like its rows one by one", "raises TypeError: no such argument"),
     ],
 )
 def test_the_kit_finds(name: str, check: str, said: str) -> None:

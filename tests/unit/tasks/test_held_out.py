@@ -94,6 +94,12 @@ def test_few_prompts_give_one_and_one_prompt_gives_none(tmp_path: Path) -> None:
         task.problems("test")
 
 
+def test_rows_that_cannot_be_used_are_named_before_a_missing_test_split(tmp_path: Path) -> None:
+    task = dataset(write(tmp_path / "rows.jsonl", [{"question": "1 + 1?", "sum": "2"}] * 3))
+    with pytest.raises(TaskError, match=r"3 of 3 rows cannot be used: .*has no"):
+        task.problems("test")
+
+
 def test_the_same_file_is_no_test_split(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ROWS)
     with pytest.raises(TaskError, match="test_path must be another file than path"):
