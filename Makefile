@@ -8,7 +8,7 @@ quickstart: setup  ## train a small model from scratch to verified accuracy, in 
 	@echo "to continue:  source .venv/bin/activate && reasoner report $(RUN)"
 
 test: check sandbox  ## all that CI runs: format, lint, types, unit tests, integration tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "integration and not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "integration and not slow"
 	@echo "all passed; to use it:  source .venv/bin/activate"
 
 test-full: check sandbox  ## everything, including slow tests: kills, soaks, learning

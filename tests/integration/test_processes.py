@@ -91,7 +91,7 @@ def test_a_run_of_two_processes_leaves_the_records_of_one(tmp_path: Path) -> Non
         assert_close(ours, theirs, f"{name} {file}")
 
 
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
+@pytest.mark.parametrize("trunk", ["shared", pytest.param("separate", marks=pytest.mark.slow)])
 def test_ppo_of_two_processes_leaves_the_records_of_one(trunk: str, tmp_path: Path) -> None:
     """A value head on the policy's trunk, with its own adapter: distributed, and also sharded."""
     shape = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}
