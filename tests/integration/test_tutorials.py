@@ -36,7 +36,8 @@ EXIT = re.compile(r"# exit status (\d+)")
 LEFT_OUT = ("git clone", "make setup", "source ", "pip install", "hf download", "tensorboard ", "reasoner doctor")
 """Beginnings of commands that need a network or have no end; `doctor` lists what is on a machine."""
 BATCH = "rollout.problems_per_step=2 rollout.group_size=2"
-TINY = f"model.path=tiny engine.name=hf engine.options={{}} {BATCH} rollout.max_tokens=4 prompt.chat=never eval.problems=2 grading.workers=1"
+TINY = f"model.path=tiny engine.name=hf engine.options={{}} {BATCH} rollout.max_tokens=4"
+TINY += " prompt.chat=never eval.problems=2 grading.workers=1"
 FEW = {
     "first-run": "sft.steps=2 sft.sft.until_accuracy=null grpo.steps=2 grpo.eval.problems=8 rollout.max_tokens=8",
     "own-data": f"{TINY} steps=1",
