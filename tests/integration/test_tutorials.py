@@ -83,7 +83,7 @@ def as_run(line: str, page: str) -> str:
         return ""
     trains = re.search(r"(^|-m )reasoner train ", command)
     if trains and page in FEW and "--dry-run" not in command:
-        command += f" {FEW[page]}" if "--resume" not in command else " steps=2"
+        command += f" {FEW[page]}" + (" steps=2" if "--resume" in command else "")
     elif trains and page in FEW and "model" in FEW[page]:
         command += f" {HF}"
     elif trains and page == "several-gpus" and "--dry-run" not in command:
