@@ -36,8 +36,8 @@ EXIT = re.compile(r"# exit status (\d+)")
 LEFT_OUT = ("git clone", "make setup", "source ", "pip install", "hf download", "tensorboard ", "reasoner doctor")
 """Beginnings of commands that need a network or have no end; `doctor` lists what is on a machine."""
 BATCH = "rollout.problems_per_step=2 rollout.group_size=2"
-TINY = f"model.path=tiny engine.name=hf engine.options={{}} {BATCH} rollout.max_tokens=4"
-TINY += " prompt.chat=never eval.problems=2 grading.workers=1"
+HF = "model.path=tiny engine.name=hf engine.options={}"
+TINY = f"{HF} {BATCH} rollout.max_tokens=4 prompt.chat=never eval.problems=2 grading.workers=1"
 FEW = {
     "first-run": "sft.steps=2 sft.sft.until_accuracy=null grpo.steps=2 grpo.eval.problems=8 rollout.max_tokens=8",
     "own-data": f"{TINY} steps=1",
@@ -83,9 +83,9 @@ def as_run(line: str, page: str) -> str:
         return ""
     trains = re.search(r"(^|-m )reasoner train ", command)
     if trains and page in FEW and "--dry-run" not in command:
-        command += f" {FEW[page]}" if "--resume" not in command else " steps=2"
+        command += f" {FEW[page]}" + (" steps=2" if "--resume" in command else "")
     elif trains and page in FEW and "model" in FEW[page]:
-        command += " model.path=tiny engine.name=hf engine.options={}"
+        command += f" {HF}"
     elif trains and page == "several-gpus" and "--dry-run" not in command:
         command += " engine.name=hf output=runs/two"
     elif trains and page == "resume":

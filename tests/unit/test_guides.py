@@ -59,8 +59,9 @@ def test_a_whole_program_runs(page: str, number: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("page", "number"), sorted(FRAGMENTS))
 def test_a_fragment_imports_what_is_there(page: str, number: int) -> None:
     tree = ast.parse(programs(ROOT / "docs" / f"{page}.md")[page, number])
-    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    ours = [node for node in imports if isinstance(node, ast.ImportFrom) and node.module not in ("trl", "datasets")]
+    ours: list[ast.stmt] = [
+        node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in ("trl", "datasets")
+    ]
     exec(compile(ast.Module(ours, []), page, "exec"), {})
 
 
