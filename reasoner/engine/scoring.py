@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 from reasoner.engine.base import EngineError
 from reasoner.engine.gate import KEY_VARIABLE
@@ -79,7 +79,7 @@ class ScoringServers:
             except Refused as error:
                 raise EngineError(f"{self._setting}: {server.url} refused to score a text: {error}") from error
             if attempt + 1 < ATTEMPTS:
-                time.sleep(2.0**attempt)
+                sleep(2.0**attempt)
         raise EngineError(f"{self._setting}: no server answers. {why}. Start them again, then continue with --resume.")
 
     def text_of(self, token_ids: Sequence[int]) -> str:

@@ -41,6 +41,8 @@ STAGES = [
     {"repeat": 2, "stages": ROUND},
     {"method": "constitutional", "steps": 1, "rollout": {"problems_per_step": 2, "group_size": 2}},
     {"method": "grpo", "steps": 1, "rollout": {"group_size": 2}},
+    {"method": "distill", "steps": 1, "teacher": "stage:sft"},
+    {"method": "gkd", "steps": 1, "teacher": "stage:sft", "sft": {"rows_per_step": 16, "held_out": 8}},
 ]
 
 
@@ -84,6 +86,7 @@ def test_every_method_shows_what_it_measured(run: Path) -> None:
     assert {"eval/loss", "eval/perplexity", "eval/avg@1"} <= shown["sft"].keys()
     assert {"eval/loss", "eval/accuracy", "kto/kl"} <= shown["kto"].keys()
     assert "constitutional/changed" in shown["constitutional"]
+    assert "teacher/reverse_kl" in shown["distill"]
     losses = [json.loads(line).get("loss") for line in (run / "0-sft" / "evals.jsonl").read_text().splitlines()]
     assert shown["sft"]["eval/loss"] == [loss for loss in losses if loss is not None]
     table = {row["metric"]: row for row in stages["dpo"]["before_after"]}

@@ -62,7 +62,7 @@ def test_a_server_that_fails_is_asked_again_also_after_a_new_start(
     servers: list[TeacherServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(scoring.time, "sleep", waits.append)
+    monkeypatch.setattr(scoring, "sleep", waits.append)
     teacher = connected(servers[:1])
     batch = make_batch(config_of(Path("unused")), rows=1)
     before = teacher.annotate(batch).teacher_logprobs_N

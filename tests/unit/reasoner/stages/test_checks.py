@@ -129,7 +129,7 @@ REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"engine": {"options": {"max_bach": 3}}}, ConfigError, r"engine 'hf'.*max_bach"),
     ({"engine": {"options": {"max_batch": "many"}}}, ConfigError, r"engine\.options of engine 'hf'.*max_batch"),
     ({"logging": {"trackers": ["trackio"]}}, ConfigError, r"logging\.trackers names trackio, which is not installed"),
-    ({"algorithm": {"advantage": "grppo"}}, ConfigError, r"algorithm: no advantage estimator 'grppo'.*'grpo'"),
+    ({"algorithm": {"advantage": "grppo"}}, ConfigError, r"no advantage estimator 'grppo'.*'grpo'"),
     ({"algorithm": {"loss": "clipp"}}, ConfigError, r"clipp.*'clip'"),
     ({"algorithm": {"importance_options": {"cap": -1.0}}}, ConfigError, r"cap must be above 0; got -1"),
     ({"algorithm": {"loss_options": {"clip_hi": 1}}}, ConfigError, r"clip_hi"),
