@@ -106,7 +106,7 @@ FILES = ("rollouts.jsonl", "metrics.jsonl", "evals.jsonl", "updates.jsonl", "eva
         ("dpo", [("update", 7), ("checkpoint", 0)]),
         ("dpo without a reference", [("update", 7)]),
         ("kto", [("update", 7), ("checkpoint", 0)]),
-        ("distill", [("annotate", 7), ("checkpoint", 1)]),
+        ("distill", [("update", 7), ("checkpoint", 1)]),
         pytest.param("gkd", [("update", 7), ("checkpoint", 1)], marks=pytest.mark.slow),
         ("pairs", [("records", 7), ("checkpoint", 1)]),
         ("ppo", [("update", 17), ("annotate", 4), ("checkpoint", 1), ("metrics", 2)]),
