@@ -90,6 +90,8 @@ def as_run(line: str, page: str) -> str:
         command += " engine.name=hf output=runs/two"
     elif trains and page == "resume":
         command += "" if "steps=" in command else " steps=2"
+    elif trains and "gpu_memory_utilization" in command:
+        command += " engine.name=vllm"  # whose option it is
     if command.startswith("reasoner preflight "):
         command += f" {FEW.get(page, '')} --problems 2 --seconds 5"
     if "models/qwen" in command:
