@@ -34,7 +34,7 @@ WORDS = (
 
 
 class Answer(NamedTuple):
-    """A row and whether it is right."""
+    """Row to grade, with its known verdict."""
 
     completion: str
     reference: str

@@ -11,6 +11,7 @@ import html
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,6 +128,7 @@ def _sections_in(setting: Setting, sections: dict[str, SettingsSection]) -> list
     return [name for name in re.findall(r"\w+", setting.kind) if name in sections]
 
 
+@cache
 def _aliases() -> dict[str, str]:
     """Return the type aliases of the config modules that list values: name -> Literal[...]."""
     found: dict[str, str] = {}

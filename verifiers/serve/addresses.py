@@ -1,4 +1,4 @@
-"""Addresses of HTTP services: whether a text is one, how one is written, a free port."""
+"""Addresses of HTTP services: validation, formatting, free ports."""
 
 from __future__ import annotations
 
