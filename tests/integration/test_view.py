@@ -173,6 +173,22 @@ def test_the_address_keeps_filters_and_the_open_rollout(shown: tuple[Page, str])
     expect(page.locator("#notice")).to_contain_text(re.compile("regular expression", re.IGNORECASE))
 
 
+def test_a_rollout_chosen_while_the_list_changes_stays_open(browser: Browser, runs: Path) -> None:
+    with served(runs) as address, opened(browser, address) as (page, _):
+        page.click("nav button[data-tab=rollouts]")
+        expect(page.locator("#count")).to_contain_text("480")
+        # a filter takes effect between the click and its event; the list is drawn anew between press and release
+        page.evaluate("() => { document.querySelectorAll('.row')[1].click(); filtersChanged(); }")
+        expect(page).to_have_url(re.compile("/rollout/"))
+        expect(page.locator("#detail .meta strong")).to_be_visible()
+        chosen = page.url
+        page.locator(".row").nth(7).hover()
+        page.mouse.down()
+        page.evaluate("filter()")
+        page.mouse.up()
+        expect(page).not_to_have_url(chosen)
+
+
 def test_curves_of_two_runs_over_each_other(shown: tuple[Page, str]) -> None:
     page, _ = shown
     page.click("nav button[data-tab=runs]")

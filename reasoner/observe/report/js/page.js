@@ -9,6 +9,7 @@ function address(tab, { stage = state.stage, place = null, query = {} } = {}) {
   return `#/${encodeURIComponent(stage)}/${tab}${place ? "/" + place : ""}${kept.length ? "?" + new URLSearchParams(kept) : ""}`;
 }
 const queryNow = () => Object.fromEntries(new URLSearchParams(location.hash.split("?")[1] ?? ""));
+const placeNow = () => location.hash.split("?")[0].split("/rollout/")[1] ?? null;
 /** Change the address without reading it again: what it says is shown already. */
 const moved = (tab, parts) => history.replaceState(null, "", address(tab, parts));
 function notice(said) { $("notice").textContent = said; $("notice").hidden = !said; }

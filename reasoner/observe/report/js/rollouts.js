@@ -57,7 +57,7 @@ async function rolloutsPage(query, place) {
 /** A filter was changed by hand: it goes into the address, so that a reload and a shared link keep it. */
 async function filtersChanged({ kind = false } = {}) {
   $("list").scrollTop = 0;
-  const place = kind || !index || state.rollout === null ? null : index.place(state.rollout);
+  const place = kind || !index ? null : placeNow(); // also of a rollout that was chosen while a search ran
   moved(place ? "rollout" : "rollouts", { place, query: filterQuery() });
   if (kind || !index) return route();
   filter();
@@ -98,7 +98,8 @@ function paint() {
   if (!index) return;
   const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(view.length, first + Math.ceil((list.clientHeight || 600) / ROW) + 8), rows = view.slice(first, last);
-  $("space").replaceChildren(...rows.map((i, k) => item(i, first + k)));
+  const before = [...$("space").children], known = new Map(before.map((node) => [node.dataset.key, node])), nodes = rows.map((i, k) => item(i, first + k, known));
+  if (nodes.length !== before.length || nodes.some((node, k) => node !== before[k])) $("space").replaceChildren(...nodes); // else a click that has begun would be lost
   if (!view.length) $("space").replaceChildren(el("p", { class: "empty" }, index.damaged || (index.length ? "No rollout passes the filter." : state.kind === "eval" ? "No held-out samples are recorded." : "No rollouts are recorded.")));
   const mine = [state.stage, state.kind, first].join("|");
   paint.mine = mine;
@@ -111,11 +112,16 @@ function chip(i, of = index) {
   const r = of.reward[i], outcome = of.outcomes[of.outcome[i]];
   return el("span", { class: "chip " + (r === null ? "none" : outcome === "correct" ? "good" : FAILED.has(outcome) ? "bad" : ""), title: outcome }, r === null ? "ungraded" : number(r));
 }
-function item(i, at) {
-  return el("div", { class: "row", role: "option", "data-i": i, style: `top:${at * ROW}px`, "aria-selected": i === state.rollout, onclick: () => { location.hash = linkOf(i); } },
+function item(i, at, known) {
+  const key = [state.stage, state.kind, index.place(i)].join("|");
+  const node = known.get(key) ?? el("div", { class: "row", role: "option", "data-key": key, onclick: () => { location.hash = linkOf(+node.dataset.i); } },
     el("div", { class: "top" }, chip(i), el("span", { class: "name" }, index.problemName(i)),
       el("span", { class: "where" }, `step ${index.step[i]} · ${index.tokens[i]} tok${index.truncated[i] ? " ✂" : ""}`)),
     el("div", { class: "text" }, (source.knownHead?.(state.stage, state.kind, i)) ?? ""));
+  node.dataset.i = i;
+  node.style.top = at * ROW + "px";
+  node.setAttribute("aria-selected", i === state.rollout);
+  return node;
 }
 const linkOf = (i) => address("rollout", { place: index.place(i), query: filterQuery() });
 function reveal() {
