@@ -150,22 +150,26 @@ def gae_of(batch: Batch, rewards_N: Tensor, *, gamma: float = 1.0, lam: float = 
     return _finished(replace(batch, returns_N=returns_N), advantages_N, whiten=whiten)
 
 
-def reverse_kl(batch: Batch, *, reward_coef: float = 0.0) -> Batch:
+def reverse_kl(batch: Batch, *, reward_coef: float = 0.0, center: bool = True) -> Batch:
     """Compute advantages of on-policy distillation: log teacher - log student of each token.
 
     Its mean over the student's own tokens is -KL(student || teacher): Lu and Thinking Machines 2025, "On-Policy
-    Distillation" (discount 0; in MiniLLM, arXiv:2306.08543, section 2.2, a token also counts those that follow it). No
-    baseline is subtracted.
+    Distillation" (discount 0; in MiniLLM, arXiv:2306.08543, section 2.2, a token also counts those that follow it).
 
     Args:
         batch: the rows.
         reward_coef: weight of the row's reward, centred within its group, which is added to each of its tokens (ours).
+        center: subtract the mean over all trained tokens of the batch, a baseline as in REINFORCE (Williams 1992). The
+            expected gradient stays the same but for each token's own share of the mean, and its variance is smaller:
+            far from the teacher nearly every advantage is negative (ours).
     Raises:
         ValueError: teacher_logprobs_N is not set.
     """
     if batch.teacher_logprobs_N is None:
         raise ValueError("teacher_logprobs_N must be set for reverse_kl; got None. Name a teacher.")
     advantages_N = -student_gap(batch)
+    if center and bool(batch.loss_mask_N.any()):
+        advantages_N = advantages_N - advantages_N[batch.loss_mask_N].mean()
     if reward_coef:
         centred_N = dr_grpo(batch).advantages_N
         assert centred_N is not None

@@ -56,12 +56,12 @@ def test_a_run_learns_from_it(served: tuple[Path, str], tmp_path: Path) -> None:
         tmp_path,
         "run",
         method="distill",
-        steps=8,
+        steps=20,
         rollout=rollout,
-        optim={"lr": 3e-3},
+        optim={"lr": 3e-2},
         eval={"problems": 0},
         teacher={"urls": [served[1]]},
     )
     run = run_pipeline(load_config(str(config)), resume=False)
     kl = [json.loads(line)["teacher/reverse_kl"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert sum(kl[-2:]) < 0.8 * sum(kl[:2])
+    assert sum(kl[-2:]) < 0.5 * sum(kl[:2])

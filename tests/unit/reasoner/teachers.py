@@ -19,7 +19,7 @@ from reasoner.policy.kinds import policy_class
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.policy.test_policy import SHAPE
 
-TEACHER = {"hidden_size": 48, "layers": 1, "heads": 2, "max_positions": 96}
+TEACHER = {"hidden_size": 64, "layers": 1, "heads": 2, "max_positions": 96}
 
 
 def save_teacher(folder: Path, *, spare: int = 11) -> Path:

@@ -91,13 +91,27 @@ def test_advantage_is_the_gap_to_the_teacher_of_each_token() -> None:
     batch = taught(make_batch(config_with(), rows=3))
     assert batch.old_logprobs_N is not None
     assert batch.teacher_logprobs_N is not None
-    found = get_estimator("reverse_kl").function(batch).advantages_N
+    found = get_estimator("reverse_kl").function(batch, center=False).advantages_N
     assert found.tolist() == pytest.approx((batch.teacher_logprobs_N - batch.old_logprobs_N).tolist(), abs=1e-6)
     assert student_gap(batch).tolist() == pytest.approx((-found).tolist(), abs=1e-6)
     sampled = replace(batch, old_logprobs_N=None)
-    found = get_estimator("reverse_kl").function(sampled).advantages_N
+    found = get_estimator("reverse_kl").function(sampled, center=False).advantages_N
     gap = batch.teacher_logprobs_N - batch.rollout_logprobs_N
     assert found.tolist() == pytest.approx(gap.tolist(), abs=1e-6)
+
+
+def test_centred_advantages_of_trained_tokens_have_mean_zero() -> None:
+    batch = taught(make_batch(config_with(), rows=3))
+    assert 0 < int((~batch.loss_mask_N).sum()) < len(batch.row_N)
+    plain = get_estimator("reverse_kl").function(batch, center=False).advantages_N
+    centred = get_estimator("reverse_kl").function(batch).advantages_N
+    assert plain is not None
+    assert centred is not None
+    assert centred[batch.loss_mask_N].double().mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert (plain - centred).tolist() == pytest.approx([plain[batch.loss_mask_N].mean().item()] * len(plain), abs=1e-5)
+    untrained = replace(batch, loss_mask_N=torch.zeros_like(batch.loss_mask_N))
+    found = get_estimator("reverse_kl").function(untrained).advantages_N
+    assert found.tolist() == pytest.approx(plain.tolist(), abs=1e-6)
 
 
 def test_a_reward_beside_the_teacher_is_centred_in_its_group() -> None:
