@@ -18,7 +18,7 @@ check: setup  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fix: setup  ## format, and apply automatic fixes
 	$(BIN)/ruff format .

@@ -19,14 +19,14 @@ def data_dir() -> Path:
     return Path(folder)
 
 
-LONG = ("processes", "methods_resume", "turns_resume", "resume", "view", "tutorials", "cluster", "servers")
-"""Integration tests that take longest, by file: begun first, so that no worker is left alone with one at the end."""
+LONG = ("device", "processes", "turns_resume", "resume", "view", "tutorials", "cluster", "servers")
+"""Files of tests that take longest: begun first, so that no worker is left alone with one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort long files to the front. Engines warn about themselves, which only unit tests treat as an error."""
     first = {f"test_{name}.py": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: first.get(item.path.name, len(LONG)) if "integration" in item.path.parts else len(LONG))
+    items.sort(key=lambda item: first.get(item.path.name, len(LONG)))
     for item in items:
         if item.get_closest_marker("integration"):
             item.add_marker(pytest.mark.filterwarnings("default"))

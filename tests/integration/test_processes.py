@@ -57,7 +57,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, list[f
     return folder, found(run(1, "learned", folder))
 
 
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("sharded", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_form_of_policy_learns_and_resumes_as_in_one_process(
     sharded: bool, one: tuple[str, dict[str, list[float]]], tmp_path: Path
 ) -> None:

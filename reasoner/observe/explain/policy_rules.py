@@ -36,6 +36,7 @@ def policy_rules(history: History) -> Iterator[Finding]:
     yield from _back_at_the_start(history)
     yield from _collapse(history)
     yield from _right_answers_fall(history)
+    yield from _gradients_add_up(history)
     yield from _standing_still(history)
     yield from _held(history)
     yield from _balanced(history)
@@ -374,6 +375,46 @@ def _collapse(history: History) -> Iterator[Finding]:
         change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or restrain the"
         " policy with algorithm.kl_coef.",
     )
+
+
+def _gradients_add_up(history: History) -> Iterator[Finding]:
+    """Yield a finding on gradient norms that grow from step to step without noise, as those of a sum of gradients do.
+
+    The norm of one batch's policy gradient is mostly noise: neighbouring steps differ as much as distant ones, and the
+    ratio of von Neumann (1941), mean squared successive difference over variance, is near 2. Of a running sum it is
+    near 0.
+    """
+    norms = history.series("optim/grad_norm")
+    if METHODS[history.config.method].learns_from != "rewards" or len(norms) < 12 or norms.min() <= 0:
+        return
+    logs = np.log(norms)
+    grown = change(logs)
+    smooth = float(np.mean(np.diff(logs) ** 2) / max(logs.var(), 1e-12))
+    rising = float(np.mean(np.diff(norms) > 0))
+    if grown is None or grown.last - grown.first < np.log(GROWN) or smooth > SMOOTH or rising < RISING:
+        return
+    yield Finding(
+        code="gradients-add-up",
+        level=Level.FAULT,
+        cost=0.9,
+        title=f"The gradient norm grows from step to step, from {norms[0]:.2g} to {norms[-1]:.2g}, nearly without noise:"
+        " each step's gradient seems to be added to those before",
+        evidence=(
+            f"it rises in {percent(rising)} of the steps; its changes from one step to the next have"
+            f" {percent(smooth / 2)} of the variance that independent batches give",
+        ),
+        change="check that gradients are set to zero after each update (zero_grad), and that no accumulation goes on"
+        " over updates.",
+        explains=frozenset({*DOWNHILL, "no-progress", "learning-rate-too-high", "clipping"}),
+    )
+
+
+GROWN = 2.0
+"""Growth of the gradient norm, last quarter over first, from which on a sum is suspected (our choice)."""
+SMOOTH = 0.15
+"""Von Neumann's ratio below which a series has next to no noise (our choice)."""
+RISING = 0.75
+"""Share of steps in which a sum of gradients grows (our choice)."""
 
 
 def _standing_still(history: History) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ def signal_rules(history: History) -> Iterator[Finding]:
             yield from _no_signal(history)
         yield from _none_accepted(history)
         yield from _dead_task(history)
+        yield from _unsolvable(history)
     yield from _cut_answers(history)
     yield from _truncated(history)
     yield from _no_answer(history)
@@ -174,6 +175,52 @@ class Shares(NamedTuple):
     """Groups whose answers are all right."""
     idle: NDArray[np.float64]
     """Groups without signal: their rewards are equal."""
+
+
+def _unsolvable(history: History) -> Iterator[Finding]:
+    """Yield a finding on problems that are never solved, where the others are solved easily and few lie between."""
+    marks: dict[str, list[bool]] = {}
+    for step in history.steps[len(history.steps) // 2 :]:
+        for row in history.by_step[step]:
+            if row.mark is not None:
+                marks.setdefault(row.problem, []).append(row.right)
+    tried = {problem: sum(found) / len(found) for problem, found in marks.items() if len(found) >= TRIED}
+    never = [problem for problem, rate in tried.items() if rate == 0]
+    between = sum(0 < rate < SOLVED for rate in tried.values())
+    others = len(tried) - len(never)
+    if len(never) < FEW_PROBLEMS or others < FEW_PROBLEMS or 2 * between > min(len(never), others):
+        return
+    share = len(never) / len(tried)
+    if share < UNSOLVABLE_SHARE:
+        return
+    shown = {row.problem: row for row in history.graded if row.problem in set(never)}
+    rate = sum(tried.values()) / others
+    yield Finding(
+        code="problems-never-solved",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the problems are never solved, and the others in {percent(rate)} of the attempts:"
+        f" there is little between ({between} of {len(tried)} problems below {percent(SOLVED)})",
+        evidence=(
+            f"{len(never)} problems with at least {TRIED} attempts in the second half of the run, none right: "
+            + ", ".join(never[:5]),
+            "difficulty alone would leave problems that are sometimes solved",
+        ),
+        change="read some of them: a wrong reference, a text that lacks what the answer needs, or another task."
+        " `reasoner preflight CONFIG --write-problems FILE` drops them.",
+        rollouts=places(list(shown.values())),
+        explains=frozenset({"all-wrong", "no-progress"}),
+    )
+
+
+TRIED = 4
+"""Attempts from which on a problem counts as never solved (our choice)."""
+SOLVED = 0.3
+"""Share of right attempts below which a problem lies between those never solved and those solved (our choice)."""
+FEW_PROBLEMS = 6
+"""Fewer problems never solved, or others, are chance (our choice)."""
+UNSOLVABLE_SHARE = 0.1
+"""Share of the problems from which on it is said (our choice)."""
 
 
 def _shares(history: History) -> Shares:

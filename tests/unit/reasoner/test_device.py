@@ -32,7 +32,7 @@ def faults_of(names: list[str], folder: Path) -> dict[str, str]:
     return {name: fault for name, fault in found.items() if fault}
 
 
-@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_path_gives_the_cpus_numbers_on_the_device(half: int, tmp_path: Path) -> None:
     assert faults_of([case for case in CASES if case not in RUNS][half::2], tmp_path) == {}
 

@@ -27,7 +27,7 @@ BOMBS = {
     "deep mappings": "".join(" " * n + "a:\n" for n in range(500)),
     "just too deep": "a: " + "[" * 120 + "]" * 120,
     "long": "a: " + "x" * MAX_BYTES,
-    "many": "a: [" + "1," * 100_001 + "]",
+    "many": "a: [" + "1," * 2_001 + "]",
     "a number": "steps: " + "9" * 5000,
     "a date": "name: 2026-99-99",
     "a key": "? [1, 2]\n: 3",
@@ -36,7 +36,8 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
-def test_what_has_no_bounds_is_an_error_of_the_file(tmp_path: Path, text: str) -> None:
+def test_what_has_no_bounds_is_an_error_of_the_file(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verifiers.plain_yaml.MAX_VALUES", 2_000)  # 100,000 take seconds to parse
     with pytest.raises(yaml.YAMLError):
         read_yaml(text)
     file = tmp_path / "config.yaml"

@@ -156,3 +156,65 @@ def test_a_function_that_judges_something_else_is_not_doubted(seed: int) -> None
         if row["sample"] % 2:
             row["completion"] += " or so"
     assert "right-answer-rejected" not in codes(unread(made, lambda row: row["sample"] == 2))
+
+
+# ------------------------------------------------------------------------------------------- gradients that add up
+
+
+@SEEDS
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_a_gradient_norm_that_is_that_of_a_sum_is_named(power: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = make_records(steps=24, seed=seed, accuracy=lambda step: 0.4)
+    made = with_metric(made, "optim/grad_norm", lambda step: 0.5 * step**power * float(np.exp(0.02 * rng.normal())))
+    assert codes(made)[0] == "gradients-add-up"
+
+
+@SEEDS
+@pytest.mark.parametrize("why", ["noise", "falls", "jumps", "grows with noise", "flat"])
+def test_a_gradient_norm_of_batches_is_not_that(why: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    norms: dict[str, Callable[[int], float]] = {
+        "noise": lambda step: float(np.exp(0.3 * rng.normal())),
+        "falls": lambda step: 10.0 / step,
+        "jumps": lambda step: 1.0 if step < 15 else 8.0,
+        "grows with noise": lambda step: step * float(np.exp(0.3 * rng.normal())),  # a policy that becomes surer
+        "flat": lambda step: 1.0,
+    }
+    made = with_metric(make_records(steps=24, seed=seed), "optim/grad_norm", norms[why])
+    assert "gradients-add-up" not in codes(made)
+
+
+# ------------------------------------------------------------------------------------- problems that nobody solves
+
+
+def with_rates(rate: Callable[[int], float], seed: int) -> Made:
+    """Records of a run with a pass rate for each problem, by its number."""
+
+    def change(row: dict, rng: np.random.Generator) -> None:
+        right = bool(rng.random() < rate(int(row["prompt_ids"][2]) + int(row["prompt_ids"][3])))
+        row["verdict"] |= {"outcome": "correct" if right else "incorrect", "reward": float(right)}
+        row["verdict"]["answer"] = row["reference"] if right else str(int(row["reference"]) + int(rng.integers(1, 60)))
+        row["completion"] = f"so it is {row['verdict']['answer']}"
+        row["reward"] = float(right)
+
+    return make_records(steps=14, problems=8, seed=seed, change=change)
+
+
+@SEEDS
+@pytest.mark.parametrize("rate", [0.7, 0.9])
+def test_problems_never_solved_beside_easy_ones_are_named(rate: float, seed: int) -> None:
+    made = with_rates(lambda number: 0.0 if number % 4 == 0 else rate, seed)
+    assert "problems-never-solved" in codes(made)
+
+
+@SEEDS
+@pytest.mark.parametrize("why", ["all alike", "a slope", "two", "hard and harder"])
+def test_problems_that_are_hard_are_not_that(why: str, seed: int) -> None:
+    rates: dict[str, Callable[[int], float]] = {
+        "all alike": lambda number: 0.5,
+        "a slope": lambda number: (number % 10) / 10,
+        "two": lambda number: 0.0 if number % 97 == 0 else 0.8,
+        "hard and harder": lambda number: 0.02 if number % 4 == 0 else 0.15,
+    }
+    assert "problems-never-solved" not in codes(with_rates(rates[why], seed))
