@@ -128,6 +128,15 @@ def endless() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def never_zeroed() -> Iterator[None]:
+    """Gradients of all updates add up."""
+    import torch
+
+    with patched(torch.optim.Optimizer, "zero_grad", lambda self, set_to_none=True: None):
+        yield
+
+
+@contextlib.contextmanager
 def turn_not_opened() -> Iterator[None]:
     """End chat prompts before the assistant's turn."""
     from transformers import PreTrainedTokenizerBase
@@ -349,11 +358,14 @@ def further(engine: str) -> list[Run]:
         Run("end token unknown to the engine", {"engine": {"name": "hf"}}, ("truncated",), patch=endless),
         Run("assistant's turn not opened", chat, ("wrong-chat-template",), warm="chat", patch=turn_not_opened),
         Run("four problems under many names", {"task": part("Copies", distinct=4)}, ("duplicate-problems",)),
+        Run("gradients never set to zero", {"steps": 24}, ("gradients-add-up",), patch=never_zeroed),
+        Run("a quarter cannot be solved", {"task": part("Hidden", share=0.25)}, HIDDEN),
         Run("prompts cut off", {"task": part("CutPrompts", characters=4)}, ("contradicting-references",)),
         Run("healthy: chat", chat, warm="chat"),
     ]
 
 
+HIDDEN = ("problems-never-solved", "contradicting-references")
 UNREPORTED = ("sampling-sharper", "sampling-flatter")
 LENGTH = ("reward-is-length",)
 LENIENT = ("wrong-answer-accepted", "one-answer-for-all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -168,6 +169,22 @@ class CutPrompts(Arithmetic):
 
     def problems(self, split: str) -> Sequence[Problem]:
         return [replace(p, prompt=str(p.prompt)[-self._characters :]) for p in super().problems(split)]
+
+
+class Hidden(Arithmetic):
+    """Task that hides the second number of a share of its problems: nobody can solve these."""
+
+    name = "hidden"
+
+    def __init__(self, *, share: float, **options: object) -> None:
+        super().__init__(**options)  # pyright: ignore[reportArgumentType]
+        self._share = share
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return [
+            replace(p, prompt=re.sub(r"(\D)\d+(\D*)$", r"\1?\2", str(p.prompt))) if digest(p.id) < self._share else p
+            for p in super().problems(split)
+        ]
 
 
 def parity(*, completion: str, reference: str) -> bool:

@@ -109,7 +109,7 @@ def _print(done: Preflight) -> None:
 def _difficulty_table(done: Preflight) -> Table:
     from rich.table import Table
 
-    from reasoner.preflight.signal_chance import signal_chance
+    from reasoner.observe.explain.signal_chance import signal_chance
 
     size = done.config.rollout.group_size
     table = Table(box=None, pad_edge=False)

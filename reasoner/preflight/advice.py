@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from reasoner.config.estimators import traits_of
 from reasoner.config.no_effect import little_effect
+from reasoner.observe.explain.signal_chance import signal_chance
 from reasoner.observe.explain.significance import percent
 from reasoner.preflight.all_rows import row_sentences
 from reasoner.preflight.causes import form_sentences, template_sentences
 from reasoner.preflight.measured import Bin, Kept, Preflight, TwoKinds
-from reasoner.preflight.signal_chance import signal_chance
 from reasoner.storage.history import Row
 
 GROUP_SIZES = (2, 4, 8, 16, 32)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import render
+from reasoner.observe.explain.pass_rates import FEWEST
 from reasoner.observe.explain.prompt_rules import ROLE_MARKS
 from reasoner.observe.explain.significance import percent
-from reasoner.preflight.pass_rates import FEWEST
 from reasoner.preflight.surprise import Surprise, surprise_of
 from reasoner.records import Rollout
 from reasoner.rollout.grading import grading_row

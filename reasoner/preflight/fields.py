@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reasoner.preflight.pass_rates import APART, FEWEST, STRONG, Fit, Kinds, fits
-from reasoner.preflight.signal_chance import Belief
+from reasoner.observe.explain.pass_rates import APART, FEWEST, STRONG, Fit, Kinds, fits
+from reasoner.observe.explain.signal_chance import Belief
 from reasoner.storage.history import Row
 from tasks import Problem
 from tasks.held_out import prompt_text

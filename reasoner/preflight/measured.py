@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from reasoner.config.stage import StageConfig
 from reasoner.observe.explain import Finding
+from reasoner.observe.explain.signal_chance import Belief
 from reasoner.preflight.all_rows import AllRows
 from reasoner.preflight.causes import Causes
 from reasoner.preflight.fields import Side, Split
-from reasoner.preflight.signal_chance import Belief
 from reasoner.storage.history import Row
 
 

@@ -23,6 +23,8 @@ from reasoner.config.no_effect import refuse_no_effect
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.monitoring.metrics import peak_memory_mb
 from reasoner.observe.explain import findings
+from reasoner.observe.explain.pass_rates import fits, fitted, two_kinds
+from reasoner.observe.explain.signal_chance import Belief, signal_chance
 from reasoner.preflight.advice import GROUP_SIZES, sentences
 from reasoner.preflight.all_rows import count_rows
 from reasoner.preflight.causes import find_causes
@@ -34,9 +36,7 @@ from reasoner.preflight.fields import (
     separating,
 )
 from reasoner.preflight.measured import Bin, Preflight, TwoKinds, counts_of
-from reasoner.preflight.pass_rates import fits, fitted, two_kinds
 from reasoner.preflight.problem_list import kept_of
-from reasoner.preflight.signal_chance import Belief, signal_chance
 from reasoner.rollout.round import Sampled
 from reasoner.rollout.selection import select
 from reasoner.session.opening import open_session

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from reasoner.observe.explain.signal_chance import Belief, after, signal_chance
 from reasoner.preflight.fields import facts_of_problem
 from reasoner.preflight.measured import Kept, Preflight
-from reasoner.preflight.signal_chance import Belief, after, signal_chance
 from reasoner.storage.files import write_text
 from tasks import Problem
 from verifiers import JSON

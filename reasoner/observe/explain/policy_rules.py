@@ -397,8 +397,8 @@ def _gradients_add_up(history: History) -> Iterator[Finding]:
         code="gradients-add-up",
         level=Level.FAULT,
         cost=0.9,
-        title=f"The gradient norm grows from step to step, from {norms[0]:.2g} to {norms[-1]:.2g}, nearly without noise:"
-        " each step's gradient seems to be added to those before",
+        title=f"The gradient norm grows from step to step, from {norms[0]:.2g} to {norms[-1]:.2g}, nearly without"
+        " noise: each step's gradient seems to be added to those before",
         evidence=(
             f"it rises in {percent(rising)} of the steps; its changes from one step to the next have"
             f" {percent(smooth / 2)} of the variance that independent batches give",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reasoner.config.estimators import accepted_from, traits_of
 from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.pass_rates import two_kinds
 from reasoner.observe.explain.policy_rules import progress
 from reasoner.observe.explain.significance import change, percent
 from reasoner.storage.history import History, Row
@@ -178,33 +179,32 @@ class Shares(NamedTuple):
 
 
 def _unsolvable(history: History) -> Iterator[Finding]:
-    """Yield a finding on problems that are never solved, where the others are solved easily and few lie between."""
+    """Yield a finding on problems that are never solved, if they are a kind of their own beside others that are."""
     marks: dict[str, list[bool]] = {}
     for step in history.steps[len(history.steps) // 2 :]:
         for row in history.by_step[step]:
             if row.mark is not None:
                 marks.setdefault(row.problem, []).append(row.right)
-    tried = {problem: sum(found) / len(found) for problem, found in marks.items() if len(found) >= TRIED}
-    never = [problem for problem, rate in tried.items() if rate == 0]
-    between = sum(0 < rate < SOLVED for rate in tried.values())
-    others = len(tried) - len(never)
-    if len(never) < FEW_PROBLEMS or others < FEW_PROBLEMS or 2 * between > min(len(never), others):
+    counts = [(sum(found), len(found)) for found in marks.values()]
+    kinds = two_kinds(counts) if len(counts) >= FEW_PROBLEMS else None
+    if kinds is None or kinds.means[0] > UNSOLVED or kinds.means[1] < SOLVED or kinds.shares[0] < UNSOLVABLE_SHARE:
         return
-    share = len(never) / len(tried)
-    if share < UNSOLVABLE_SHARE:
-        return
-    shown = {row.problem: row for row in history.graded if row.problem in set(never)}
-    rate = sum(tried.values()) / others
+    never = {
+        problem
+        for (problem, found), kind in zip(marks.items(), kinds.of_problems, strict=True)
+        if kind == 0 and not any(found)
+    }
+    shown = {row.problem: row for row in history.graded if row.problem in never}
     yield Finding(
         code="problems-never-solved",
         level=Level.WARNING,
-        cost=share,
-        title=f"{percent(share)} of the problems are never solved, and the others in {percent(rate)} of the attempts:"
-        f" there is little between ({between} of {len(tried)} problems below {percent(SOLVED)})",
+        cost=kinds.shares[0] / 2,
+        title=f"{percent(kinds.shares[0])} of the problems are never solved, and the others in"
+        f" {percent(kinds.means[1])} of the attempts: two kinds of problems, not one difficulty",
         evidence=(
-            f"{len(never)} problems with at least {TRIED} attempts in the second half of the run, none right: "
-            + ", ".join(never[:5]),
-            "difficulty alone would leave problems that are sometimes solved",
+            f"{len(never)} of {len(counts)} problems of the second half of the run, none right: "
+            + ", ".join(sorted(never)[:5]),
+            "one distribution of difficulty would leave more problems that are solved now and then",
         ),
         change="read some of them: a wrong reference, a text that lacks what the answer needs, or another task."
         " `reasoner preflight CONFIG --write-problems FILE` drops them.",
@@ -213,13 +213,13 @@ def _unsolvable(history: History) -> Iterator[Finding]:
     )
 
 
-TRIED = 4
-"""Attempts from which on a problem counts as never solved (our choice)."""
-SOLVED = 0.3
-"""Share of right attempts below which a problem lies between those never solved and those solved (our choice)."""
-FEW_PROBLEMS = 6
-"""Fewer problems never solved, or others, are chance (our choice)."""
-UNSOLVABLE_SHARE = 0.1
+FEW_PROBLEMS = 16
+"""Fewer problems do not tell two kinds from one (our choice)."""
+UNSOLVED = 0.02
+"""Largest mean pass rate of problems that are called never solved (our choice)."""
+SOLVED = 0.25
+"""Smallest mean pass rate of the others (our choice)."""
+UNSOLVABLE_SHARE = 0.05
 """Share of the problems from which on it is said (our choice)."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reasoner.observe.explain.pass_rates import fits, two_kinds
 from reasoner.preflight.fields import (
     PROMPT,
     Facts,
@@ -15,7 +16,6 @@ from reasoner.preflight.fields import (
     hopeless_side,
     separating,
 )
-from reasoner.preflight.pass_rates import fits, two_kinds
 from tasks import Problem
 from tests.unit.reasoner.runs import make_history, make_records
 

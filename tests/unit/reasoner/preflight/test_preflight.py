@@ -13,14 +13,14 @@ from reasoner.config.load import resolve
 from reasoner.config.sections import TaskSection
 from reasoner.data.problems import listed
 from reasoner.observe.explain import Finding, Level
+from reasoner.observe.explain.pass_rates import fitted
+from reasoner.observe.explain.signal_chance import Belief, Beta, signal_chance
 from reasoner.preflight.advice import sentences
 from reasoner.preflight.all_rows import AllRows
 from reasoner.preflight.causes import Causes
 from reasoner.preflight.measured import Bin, Kept, Preflight
-from reasoner.preflight.pass_rates import fitted
 from reasoner.preflight.preflight import _bins, pass_rates, sampling_stage, to_json
 from reasoner.preflight.problem_list import problem_list, write_problems
-from reasoner.preflight.signal_chance import Belief, Beta, signal_chance
 from reasoner.preflight.surprise import Surprise
 from reasoner.storage.history import Row
 from tasks import Problem

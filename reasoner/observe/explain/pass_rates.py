@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from reasoner.preflight.signal_chance import ALWAYS, NEVER, Belief, Beta, PassRates, kind_shares
+from reasoner.observe.explain.signal_chance import ALWAYS, NEVER, Belief, Beta, PassRates, kind_shares
 
 Counts = Mapping[tuple[int, int], int]
 """Number of problems by (right, samples)."""

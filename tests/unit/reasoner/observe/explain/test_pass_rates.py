@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reasoner.preflight.pass_rates import fits, fitted, two_kinds
-from reasoner.preflight.signal_chance import ALWAYS, NEVER, Beta, PassRates, after, kind_shares, signal_chance
+from reasoner.observe.explain.pass_rates import fits, fitted, two_kinds
+from reasoner.observe.explain.signal_chance import ALWAYS, NEVER, Beta, PassRates, after, kind_shares, signal_chance
 
 Counts = list[tuple[int, int]]
 
