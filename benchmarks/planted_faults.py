@@ -358,13 +358,14 @@ def further(engine: str) -> list[Run]:
         Run("end token unknown to the engine", {"engine": {"name": "hf"}}, ("truncated",), patch=endless),
         Run("assistant's turn not opened", chat, ("wrong-chat-template",), warm="chat", patch=turn_not_opened),
         Run("four problems under many names", {"task": part("Copies", distinct=4)}, ("duplicate-problems",)),
-        Run("gradients never set to zero", {"steps": 24}, ("gradients-add-up",), patch=never_zeroed),
+        Run("gradients never set to zero, unclipped", UNCLIPPED, ("gradients-add-up",), patch=never_zeroed),
         Run("a quarter cannot be solved", {"task": part("Hidden", share=0.25)}, HIDDEN),
         Run("prompts cut off", {"task": part("CutPrompts", characters=4)}, ("contradicting-references",)),
         Run("healthy: chat", chat, warm="chat"),
     ]
 
 
+UNCLIPPED: dict[str, object] = {"steps": 24, "optim": {"max_grad_norm": 1e9}}
 HIDDEN = ("problems-never-solved", "contradicting-references")
 UNREPORTED = ("sampling-sharper", "sampling-flatter")
 LENGTH = ("reward-is-length",)

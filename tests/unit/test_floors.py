@@ -44,7 +44,7 @@ ROOMS: Mapping[str, set[str]] = {
     "engine": {"records", "model", "config", "processes", "errors"},
     "policy": {"algorithm", "model", "storage", "processes", *BASE},
     "data": {"algorithm", *BASE},
-    "observe/explain": {"storage", "config"},
+    "observe/explain": {"algorithm", "storage", "config"},
     "graders": {"engine", "policy", "model", "data", "config"},
     "rollout": {"engine", "data", "algorithm", "storage", "processes", *BASE},
     "observe/analysis": {"observe/explain", "storage", "algorithm", "config"},
@@ -66,6 +66,7 @@ ROOMS: Mapping[str, set[str]] = {
 """Room of `reasoner/` -> rooms that it may import."""
 ONLY = {
     ("data", "algorithm"): {"reasoner.algorithm.batch"},
+    ("observe/explain", "algorithm"): {"reasoner.algorithm.group_baselines"},
     ("observe/analysis", "algorithm"): {"reasoner.algorithm.group_baselines"},
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
@@ -281,7 +282,7 @@ def test_rooms_have_no_loop_and_few_levels() -> None:
     graph = graph_of(ROOT, "reasoner", set(ROOMS))
     assert not loops(graph)
     assert max(levels(graph).values()) <= 12
-    assert sum(map(len, graph.values())) <= 145
+    assert sum(map(len, graph.values())) <= 146
 
 
 def test_the_design_page_shows_these_rooms() -> None:

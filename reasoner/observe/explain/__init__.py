@@ -17,6 +17,7 @@ from reasoner.observe.explain.plumbing_rules import plumbing_rules
 from reasoner.observe.explain.policy_rules import policy_rules
 from reasoner.observe.explain.ppo_rules import ppo_rules
 from reasoner.observe.explain.prompt_rules import prompt_rules
+from reasoner.observe.explain.recomputed_rules import recomputed_rules
 from reasoner.observe.explain.record_rules import record_rules
 from reasoner.observe.explain.schedule_rules import schedule_rules
 from reasoner.observe.explain.signal_rules import signal_rules
@@ -36,6 +37,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     pair_rules,
     prompt_rules,
     record_rules,
+    recomputed_rules,
     signal_rules,
     grading_rules,
     component_rules,

@@ -91,7 +91,7 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
         change="fix the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
         " earned it.",
         rollouts=places(wrong),
-        explains=frozenset({*DOWNHILL, "advantages-not-of-their-group"}),
+        explains=frozenset({*DOWNHILL, *MISMATCHED}),
     )
 
 
@@ -123,12 +123,15 @@ def _centred(history: History) -> Iterator[Finding]:
             " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
         ),
         change="subtract the mean reward of the group (algorithm.advantage: grpo, rloo, dr_grpo) in the estimator.",
-        explains=frozenset({"no-progress", "reward-falls", "right-answers-fall", "advantages-not-of-their-group"}),
+        explains=frozenset({"no-progress", "reward-falls", "right-answers-fall", *MISMATCHED}),
     )
 
 
 LOPSIDED = 0.5
 """|Sum of the advantages| / sum of their sizes. At a half, three quarters of the weight has one sign (our choice)."""
+
+MISMATCHED = ("advantages-not-of-their-group", "advantages-not-of-the-rewards", "loss-not-of-the-rows")
+"""What says less exactly that advantages are wrong."""
 
 DOWNHILL = (
     "reward-falls",
@@ -176,7 +179,8 @@ def _group_sums(history: History) -> Iterator[Finding]:
         ),
         change="check the baseline: over the samples of one problem, not over the batch, and with its own rewards.",
         rollouts=places([row for group in off for row in group]),
-        explains=frozenset({"no-progress", "reward-falls", "all-wrong"}),
+        explains=frozenset({"no-progress", "reward-falls", "all-wrong", *MISMATCHED})
+        - {"advantages-not-of-their-group"},
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from reasoner.config.estimators import traits_of
 from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, Place, places
+from reasoner.observe.explain.policy_rules import MISMATCHED
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History, Row
 
@@ -83,7 +84,7 @@ def _zeroed(history: History) -> Iterator[Finding]:
         ),
         change="look for what clips, masks or drops advantages before the update.",
         rollouts=places(zero),
-        explains=frozenset({"advantages-not-of-their-group", "advantages-not-centred", "no-progress"}),
+        explains=frozenset({"advantages-not-centred", "no-progress", *MISMATCHED}),
     )
 
 

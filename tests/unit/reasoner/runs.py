@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reasoner.config.load import dump, resolve
+from reasoner.config.mappings import deep_merge
 from reasoner.config.stage import StageConfig
 from reasoner.storage.history import History, UpdateRecord, attach_updates, row_of
 from verifiers import all_right, all_wrong
@@ -18,8 +19,9 @@ VOCABULARY = 12
 
 
 def stage(**changes: object) -> StageConfig:
-    raw: dict[str, object] = {"method": "grpo", "steps": 20, "task": "arithmetic", "model": "somewhere", **changes}
-    return resolve(raw).stages[0]
+    raw: dict[str, object] = {"method": "grpo", "steps": 20, "task": "arithmetic", "model": "somewhere"}
+    own = {"optim": {"lr": 1e-5}, "rollout": {"max_tokens": 12}}
+    return resolve(deep_merge({**raw, **own}, changes)).stages[0]
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -142,7 +144,8 @@ def updates(rows: list[dict], group: int, drawn: Tokens, group_size: int, flip: 
         if row["reward"] is None or max(rewards) == min(rewards):
             found.append({**base, "dropped": "no signal in its group"})
             continue
-        advantage = (row["reward"] - float(np.mean(rewards))) * (-1 if flip else 1)
+        centred = row["reward"] - float(np.mean(rewards))
+        advantage = centred / (float(np.std(rewards)) + 1e-6) * (-1 if flip else 1)
         scored = drawn.trainer[group * group_size + offset].round(5).tolist()
         found.append({**base, "advantage": advantage, "trainer_logprobs": scored})
     return found
@@ -169,7 +172,7 @@ def metrics(rng: np.random.Generator, step: int, rows: list[dict], drawn: Tokens
         "completion/length_max": float(drawn.ids.shape[1]), "policy/entropy": drawn.entropy,
         "policy/step_kl": 1e-3, "policy/step_gain": 0.01 + 0.005 * float(rng.normal()), "policy/ratio": 1.0,
         "policy/clip_fraction": 0.0, "gap/logprob_abs": float(np.abs(gap).mean()),
-        "gap/ratio": float(np.exp(gap).mean()), "gap/probe": 1e-6, "optim/loss": 0.001, "optim/grad_norm": 1.0,
+        "gap/ratio": float(np.exp(gap).mean()), "gap/probe": 1e-6, "optim/loss": None, "optim/grad_norm": 1.0,
         "optim/lr": 1e-5, "time/step": 2.0, "time/generation": 1.0, "time/grading_wait": 0.0, "time/update": 0.8,
         "time/logprobs": 0.1, "time/sync": 0.1, "throughput/tokens_per_second": 100.0,
         "groups/rows_kept": float(len(graded)),
@@ -177,7 +180,27 @@ def metrics(rng: np.random.Generator, step: int, rows: list[dict], drawn: Tokens
     }  # fmt: skip
 
 
+def with_losses(made: Made) -> Made:
+    """Set the losses that are None: minus the mean advantage over the trained tokens of the step."""
+    tokens = {
+        (row["step"], row["group"], row["sample"]): sum(row["loss_mask"] or []) or row["tokens"]
+        for row in made.rollouts
+    }
+    for row in made.metrics:
+        if row.get("optim/loss", 0.0) is None:
+            used = [
+                update
+                for update in made.updates
+                if update["step"] == row["step"] and update.get("advantage") is not None
+            ]
+            weights = [tokens[one["step"], one["group"], one["sample"]] for one in used]
+            total = sum(weight * one["advantage"] for weight, one in zip(weights, used, strict=True))
+            row["optim/loss"] = -total / max(1, sum(weights))
+    return made
+
+
 def make_history(made: Made, **config: object) -> History:
+    with_losses(made)
     history = History(config=stage(**config), metrics=made.metrics, rows=[row_of(row) for row in made.rollouts])
     attach_updates(history.rows, map(UpdateRecord.model_validate, made.updates))
     history.complete = True
@@ -186,6 +209,7 @@ def make_history(made: Made, **config: object) -> History:
 
 def write_run(folder: Path, made: Made, **config: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
+    with_losses(made)
     (folder / "config.yaml").write_text(dump(stage(**config)))
     (folder / "environment.json").write_text(json.dumps({"device": "cpu", "python": "3.11"}))
     for name, rows in (("rollouts", made.rollouts), ("updates", made.updates), ("metrics", made.metrics)):

@@ -106,8 +106,9 @@ def scheduled(kl_at_full_rate: float, seed: int) -> Made:
 
 @SEEDS
 def test_steps_are_judged_at_the_full_rate_of_a_schedule(seed: int) -> None:
-    assert codes(scheduled(0.3, seed))[0] == "learning-rate-too-high"
-    assert "learning-rate-too-high" not in codes(scheduled(0.03, seed))
+    config = {"optim": {"lr": 2e-3, "schedule": "linear"}}
+    assert codes(scheduled(0.3, seed), **config)[0] == "learning-rate-too-high"
+    assert "learning-rate-too-high" not in codes(scheduled(0.03, seed), **config)
 
 
 # -------------------------------------------------------------------------- verifiers that do not say what they read
