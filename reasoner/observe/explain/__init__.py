@@ -22,6 +22,7 @@ from reasoner.observe.explain.record_rules import record_rules
 from reasoner.observe.explain.schedule_rules import schedule_rules
 from reasoner.observe.explain.signal_rules import signal_rules
 from reasoner.observe.explain.turn_rules import turn_rules
+from reasoner.observe.explain.written_pair_rules import written_pair_rules
 from reasoner.storage.history import History, Most, Row, read_history, stage_folders
 
 MOST = Most(rows=20_000, size=256 << 20)
@@ -35,6 +36,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     policy_rules,
     ppo_rules,
     pair_rules,
+    written_pair_rules,
     prompt_rules,
     record_rules,
     recomputed_rules,

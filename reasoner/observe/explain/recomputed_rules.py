@@ -29,6 +29,7 @@ def recomputed_rules(history: History) -> Iterator[Finding]:
     yield from _rate_of_config(history)
     if learns_from != "rewards":
         yield from _diverges(history)
+        yield from _stays(history)
         return
     yield from _advantages(history)
     yield from _loss(history)
@@ -281,4 +282,30 @@ def _diverges(history: History) -> Iterator[Finding]:
         ),
         change="lower optim.lr three- to tenfold, or raise optim.warmup_steps.",
         explains=LITTLE_LEARNED | {"evaluation-falls", "no-better-than-a-coin", "overfitted", "chosen-likelihood-lost"},
+    )
+
+
+def _stays(history: History) -> Iterator[Finding]:
+    """Yield a finding if the training loss of a stage without rewards is at its end what it was at its begin."""
+    loss = history.series("optim/loss")
+    found = change(loss)
+    if found is None or len(loss) < 16 or not history.complete or found.first < 0.02:
+        return
+    if found.z < -3 or found.last < 0.98 * found.first:
+        return
+    norms = history.series("optim/grad_norm")
+    if found.z > 4 and found.last > 1.15 * found.first:
+        return  # it diverges
+    yield Finding(
+        code="loss-does-not-fall",
+        level=Level.WARNING,
+        cost=0.7,
+        title=f"The training loss does not fall: {found.first:.3g} in the first quarter, {found.last:.3g} in the last",
+        evidence=(
+            f"optim.lr={history.config.optim.lr:g}"
+            + (f", gradient norm {np.median(norms):.2g} (median)" if len(norms) else ""),
+        ),
+        change="raise optim.lr (tenfold, to begin with), or check that the weights are trained and that the rows say"
+        " something that can be learned.",
+        explains=frozenset({"no-progress", "no-better-than-a-coin", "evaluation-falls"}),
     )

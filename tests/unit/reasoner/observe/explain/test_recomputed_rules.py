@@ -243,3 +243,24 @@ def test_a_loss_that_rises_again_is_named(loss: Callable[[int], float], named: b
     ]  # fmt: skip
     config = {"method": "sft", "steps": 30, "optim": {"lr": 1e-3}}
     assert ("loss-diverges" in codes(made, **config)) == named
+
+
+@SEEDS
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        (lambda step: 1.3, True),
+        (lambda step: 1.3 * 0.97**step, False),
+        (lambda step: 1.3 if step < 10 else 1.0, False),
+        (lambda step: 0.005, False),  # nothing is left to learn
+    ],
+)
+def test_a_loss_that_stays_is_named(loss: Callable[[int], float], named: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = Made([], [], [])
+    made.metrics = [
+        {"step": step, "optim/loss": loss(step) * float(np.exp(0.03 * rng.normal())), "optim/lr": 1e-7,
+         "optim/grad_norm": 1.0, "optim/tokens": 500.0}
+        for step in range(1, 31)
+    ]  # fmt: skip
+    assert ("loss-does-not-fall" in codes(made, method="sft", steps=30, optim={"lr": 1e-7})) == named
