@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -72,6 +71,49 @@ class Refused(Exception):
     """The server refused a request (HTTP 4xx)."""
 
 
+NOT_USED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Stands for the certificates of a server without TLS: to make them for each connection takes a millisecond."""
+
+
+class Clients:
+    """HTTP clients of one server, as many as there are requests at once; each is used by one thread at a time.
+
+    The threads of one httpx client share its idle connections. One of them may close a connection that has expired
+    while another one begins a request on it, whose file descriptor may then be another connection's: the request fails,
+    or waits for its whole timeout for an answer that nobody sends (httpx 0.28, httpcore 1.0). The caller bounds the
+    requests at once.
+    """
+
+    def __init__(self, make: Callable[[], httpx.Client]) -> None:
+        """Make no client yet."""
+        self._make, self._lock = make, threading.Lock()
+        self._free: list[httpx.Client] = []
+        self._closed = False
+
+    @contextmanager
+    def one(self) -> Iterator[httpx.Client]:
+        """Give a client to the calling thread: the one that was used last, or a new one."""
+        with self._lock:
+            client = self._free.pop() if self._free else None
+        client = client or self._make()
+        try:
+            yield client
+        finally:
+            with self._lock:
+                if not self._closed:
+                    self._free.append(client)
+            if self._closed:
+                client.close()
+
+    def close(self) -> None:
+        """Close the connections; those in use, when their request ends."""
+        with self._lock:
+            self._closed, free = True, self._free
+            self._free = []
+        for client in free:
+            client.close()
+
+
 class Server:
     """A vLLM server that is already running."""
 
@@ -87,19 +129,17 @@ class Server:
         if not is_address(url):
             raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Fix engine.options.urls.")
         self.url = url.rstrip("/")
-        # The caller bounds the requests in flight. Idle connections end before uvicorn's timeout of 5 s, which could
-        # otherwise close one under a request.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
         self.key = key or engine_key()
-        headers = {"Authorization": f"Bearer {self.key}"}
-        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
-        self._client = httpx.Client(
-            timeout=timeout,
-            limits=limits,
-            headers=headers,
-            verify=_certificates(ca_file) if self.url.startswith("https") else False,
+        # Idle connections end before uvicorn's timeout of 5 s, which could otherwise close one under a request.
+        make = partial(
+            httpx.Client,
+            timeout=httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
+            limits=httpx.Limits(keepalive_expiry=2.0),
+            headers={"Authorization": f"Bearer {self.key}"},
+            verify=_certificates(ca_file) if self.url.startswith("https") else NOT_USED,
             trust_env=False,  # ignores proxies
         )
+        self._clients = Clients(make)
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._lock, self._hung_up = threading.Lock(), False
         self.alive = False
@@ -135,16 +175,9 @@ class Server:
         return answer.json() if answer.content.strip() else {}
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        asked = partial(
-            self._client.request, method, self.url + path, extensions={"trace": self._note_socket}, **options
-        )
         try:
-            try:
-                answer = asked()
-            except httpx.RequestError as error:
-                if self._hung_up or not _closed_here(error):
-                    raise
-                answer = asked()
+            with self._clients.one() as client:
+                answer = client.request(method, self.url + path, extensions={"trace": self._note_socket}, **options)
         except httpx.RequestError as error:
             raise Lost(f"{self.url}: {error}") from error
         if answer.is_server_error:
@@ -335,17 +368,7 @@ class Server:
 
     def stop(self) -> None:
         """Close the connections. A server started elsewhere keeps running."""
-        self._client.close()
-
-
-def _closed_here(error: BaseException) -> bool:
-    """Return True if a request failed because another thread of this process closed its idle connection meanwhile."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno == errno.EBADF:
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+        self._clients.close()
 
 
 class PlacedServer(Server):

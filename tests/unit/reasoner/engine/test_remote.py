@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
+import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from reasoner.engine.base import EngineError
-from reasoner.engine.remote import Lost, Refused, Server
+from reasoner.engine.remote import Clients, Lost, Refused, Server
 from reasoner.engine.serve import engine_key
 from reasoner.engine.server import ServerEngine
 from reasoner.records import Request, SamplingParams
@@ -56,10 +56,14 @@ class Answers(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
+class Answering(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 @pytest.fixture
 def served() -> Iterator[Server]:
     Answers.connections, Answers.keys, Answers.together = set(), set(), threading.Barrier(20)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    http = Answering(("127.0.0.1", 0), Answers)
     http.daemon_threads = True
     threading.Thread(target=http.serve_forever, daemon=True).start()
     server = Server(f"http://127.0.0.1:{http.server_address[1]}/", seconds=0.5)
@@ -78,37 +82,49 @@ def test_answers_come_back_and_one_connection_carries_them(served: Server) -> No
     assert len(Answers.connections) == 1
 
 
-class OwnFault(httpx.BaseTransport):
-    """Fails so many times as a connection does that another thread of this process closed, then answers."""
+def test_no_request_waits_for_a_connection_that_another_thread_closed(served: Server) -> None:
+    """With one httpx client for all threads dozens of these requests fail, and some wait for their whole timeout."""
+    server = Server(served.url, seconds=20.0)
+    rounds, interval = 40, sys.getswitchinterval()
 
-    def __init__(self, times: int, number: int) -> None:
-        self.left, self.number = times, number
+    def ask(thread: int) -> float:
+        draw, longest = random.Random(thread), 0.0
+        for number in range(rounds):
+            began = time.monotonic()
+            assert server.post("/x", {"number": number}) == {"number": number}
+            longest = max(longest, time.monotonic() - began)
+            time.sleep(draw.random() * 0.01)
+        return longest
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if self.left == 0:
-            return httpx.Response(200, json={"said": "yes"})
-        self.left -= 1
-        try:
-            raise OSError(self.number, os.strerror(self.number))
-        except OSError as error:
-            raise httpx.ReadError(str(error)) from error
+    sys.setswitchinterval(1e-6)
+    try:
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(32) as pool:
+            plain = httpx.Limits
+            patch.setattr(httpx, "Limits", lambda keepalive_expiry, **more: plain(keepalive_expiry=0.005, **more))
+            server = Server(served.url, seconds=20.0)
+            longest = max(pool.map(ask, range(32)))
+    finally:
+        sys.setswitchinterval(interval)
+        server.stop()
+    assert longest < 15.0
 
 
-@pytest.mark.parametrize(
-    ("times", "number", "lost"),
-    [(1, errno.EBADF, False), (2, errno.EBADF, True), (1, errno.ECONNRESET, True)],
-)
-def test_a_connection_that_was_closed_here_is_no_fault_of_the_server(
-    monkeypatch: pytest.MonkeyPatch, times: int, number: int, lost: bool
-) -> None:
-    plain = httpx.Client
-    monkeypatch.setattr(httpx, "Client", lambda **options: plain(transport=OwnFault(times, number)))
-    server = Server("http://127.0.0.1:1", seconds=0.5)
-    if lost:
-        with pytest.raises(Lost):
-            server.post("/x", {})
-    else:
-        assert server.post("/x", {}) == {"said": "yes"}
+def test_a_client_in_use_is_closed_when_its_request_ends() -> None:
+    made: list[httpx.Client] = []
+
+    def make() -> httpx.Client:
+        made.append(httpx.Client())
+        return made[-1]
+
+    clients = Clients(make)
+    with clients.one() as first, clients.one() as second:
+        assert first is not second
+    with clients.one() as again:
+        assert again is first, "the one that was given back last"
+        clients.close()
+        assert (first.is_closed, second.is_closed) == (False, True)
+    assert first.is_closed
+    assert len(made) == 2
 
 
 def test_requests_run_beside_each_other(served: Server) -> None:
