@@ -6,10 +6,10 @@ import json
 import secrets
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from reasoner.web.assemble import LIVE_POLICY
+
 STALLED_SECONDS = 30.0
 """Time after which a connection that sends or takes nothing is closed."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-"""Content security policy: nothing from elsewhere is loaded, and requests go to this server only."""
 
 
 class LocalServer(ThreadingHTTPServer):
@@ -37,7 +37,6 @@ class LocalHandler(BaseHTTPRequestHandler):
 
     timeout = STALLED_SECONDS
     server: LocalServer  # pyright: ignore[reportIncompatibleVariableOverride]  (only a LocalServer makes one)
-    policy = POLICY
 
     def inner_path(self) -> str | None:
         """Return the part of the path after the secret; None if the secret is wrong.
@@ -67,7 +66,7 @@ class LocalHandler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", self.policy)
+        self.send_header("Content-Security-Policy", LIVE_POLICY)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
