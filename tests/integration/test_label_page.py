@@ -123,7 +123,7 @@ RICH = r"""<think>
 Half of it, then \(\sqrt{16}\).
 </think>
 
-**Four**, since $2^2 = 4$:
+**Four**, since $2^2 = 4$, which is in $\{2, 4\}$:
 
 $$\int_0^2 2x\,dx = 4$$
 
@@ -162,6 +162,7 @@ def test_completions_are_rendered_as_in_the_view(browser: Browser, server: Label
         rich = page.locator("article", has=page.locator(".katex")).first
         expect(page.locator("#prompt .katex")).to_have_count(1)
         expect(rich.locator(".katex-display")).to_have_count(3)
+        expect(rich.locator("p .katex")).to_have_count(2 * 3 + 3)
         expect(rich.locator(".hljs-keyword")).to_have_count(6)
         expect(rich.locator("table td", has_text="4")).to_have_count(3)
         expect(rich.locator("strong").first).to_have_text("Four")
