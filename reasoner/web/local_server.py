@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from reasoner.web.assemble import LIVE_POLICY
@@ -25,6 +26,11 @@ class LocalServer(ThreadingHTTPServer):
         """
         self.secret = secrets.token_urlsafe(12)
         super().__init__(("127.0.0.1", port), handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a page that was closed before its answer was sent; show any other error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # pyright: ignore[reportArgumentType]
 
     @property
     def address(self) -> str:

@@ -98,9 +98,9 @@ function beforeAfter(s) {
   const shown = (m, v) => (v ? said(m)(v[0]) + (v.length > 1 ? ` [${v.slice(1).map(said(m)).join(",\u00a0")}]` : "") : "–");
   const before = s.method !== "eval";
   return [el("h2", {}, before ? "Before and after, held out" : "Held out"), el("div", { class: "scroll" }, el("table", {},
-    el("tr", {}, ["metric", ...(before ? ["before", "after"] : ["value"]), "", "problems, rows or pairs"].map((t) => el("th", {}, t))),
+    el("tr", {}, ["metric", ...(before ? ["before", "after"] : ["value"]), "", "problems, rows or pairs"].map((t) => el("th", { class: t ? null : "of-bar" }, t))),
     s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), before ? el("td", {}, shown(m, m.before)) : "", el("td", {}, shown(m, m.after)),
-      el("td", {}, m.share ? bar(m.before, m.after) : null), el("td", {}, m.behind === null ? "–" : m.behind)))))];
+      el("td", { class: "of-bar" }, m.share ? bar(m.before, m.after) : null), el("td", {}, m.behind === null ? "–" : m.behind)))))];
 }
 function probes(s) {
   if (!s.probes.length) return [];

@@ -96,9 +96,14 @@ async function poll() {
 }
 /** Find a rollout by its place; if the file is still being read, wait for it as long as `wanted()` holds. */
 async function located(stage, kind, place, wanted) {
+  const of = await readUntil(stage, kind, (index) => index.find(place) !== null || !wanted());
+  return { index: of, row: of.find(place) };
+}
+/** Return the index of a stage's rollouts once `enough(index)` holds or its file is read to the end. */
+async function readUntil(stage, kind, enough) {
   for (;;) {
-    const of = await source.index(stage, kind), row = of.find(place);
-    if (row !== null || of.reading === null || of.reading === undefined || !wanted()) { notice(""); return { index: of, row }; }
+    const of = await source.index(stage, kind);
+    if (of.reading === null || of.reading === undefined || enough(of)) { notice(""); return of; }
     notice(`Reading the run: ${Math.floor(100 * of.reading)} %`);
     await new Promise((r) => setTimeout(r, 400));
     await source.refreshed(stage, kind);

@@ -76,8 +76,9 @@ function changedProblems(left, right, go) {
 /** Of two stages: a problem of their last steps that the left one solves and the right one does not, else any common one. */
 async function suggestBetween(...ids) {
   for (const kind of ["eval", "train"]) {
-    const both = await Promise.all(ids.map((id) => source.index(id, kind)));
-    if (state.tab !== "pair") return;
+    const mine = location.hash, here = () => location.hash === mine;
+    const both = await Promise.all(ids.map((id) => readUntil(id, kind, () => !here())));
+    if (!here()) return;
     const [a, b] = both.map((of) => rowsAt(of, of.step.reduce((x, y) => Math.max(x, y), 0))), common = [...a.keys()].filter((name) => b.has(name));
     const fall = (name) => shareRight(both[0], a.get(name)) - shareRight(both[1], b.get(name));
     const name = common.find((one) => fall(one) > 0) ?? common.find((one) => fall(one) < 0) ?? common[0];
