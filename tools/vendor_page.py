@@ -1,4 +1,4 @@
-"""Fetch the libraries of the report's page from npm, unchanged but for their notices: `python tools/vendor_page.py`.
+"""Fetch the libraries of our pages from npm, unchanged but for their notices: `python tools/vendor_page.py`.
 
 KaTeX's style sheet gets its fonts as data, so that the page is one file: those of FONTS only; further ones (Fraktur,
 sans serif, bold italics) are shown in the browser's own fonts.
@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-VENDOR = Path(__file__).resolve().parents[1] / "reasoner" / "observe" / "report" / "vendor"
+VENDOR = Path(__file__).resolve().parents[1] / "reasoner" / "web" / "vendor"
 KATEX, HIGHLIGHT = "katex@0.19.1", "@highlightjs/cdn-assets@11.12.0"
 FONTS = {
     *("AMS-Regular", "Caligraphic-Regular", "Main-Bold", "Main-Italic", "Main-Regular", "Math-Italic"),

@@ -31,6 +31,12 @@ def label(
     summary: Annotated[bool, typer.Option("--summary", help="Print a summary of the labels so far, and exit.")] = False,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the page; 0: any free port.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the order of pairs and sides.")] = 0,
+    repeat: Annotated[
+        float,
+        typer.Option(
+            "--repeat", min=0, max=1, help="Share of the pairs shown a second time, for agreement with oneself."
+        ),
+    ] = 0.1,
     who: Annotated[str, typer.Option("--who", help="Name stored with each label.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -42,7 +48,7 @@ def label(
         with nullcontext() if summary or not file.absolute().parent.is_dir() else one_labeller(file):
             if blind is not None:
                 make_blind_file(file, *blind)
-            sitting = Sitting(file, seed=seed, who=who)
+            sitting = Sitting(file, seed=seed, who=who, repeat=repeat)
             if not summary and sitting.shown() is not None:
                 if terminal:
                     from reasoner.label.terminal import label_in_terminal
@@ -78,7 +84,7 @@ def serve(sitting: object, port: int) -> None:
     page = Page(sitting, port=port)
     thread = threading.Thread(target=page.serve_forever, daemon=True)
     thread.start()
-    typer.echo(f"{page.address}  (keys: left, right, down = tie, s = skip, u = undo; Ctrl-C ends)")
+    typer.echo(f"{page.address}  (? shows the keys; Ctrl-C ends)")
     webbrowser.open(page.address)
     try:
         while sitting.shown() is not None:
@@ -91,19 +97,21 @@ def serve(sitting: object, port: int) -> None:
 
 
 def print_summary(sitting: object, *, as_json: bool) -> None:
-    """Print wins, ties and the win rate with its interval, plain and at equal length, by category."""
+    """Print wins, ties, the win rate with its interval, plain and at equal length, by category, and the agreement."""
     from reasoner.label.labels import labels_file, read_models
-    from reasoner.label.sitting import Sitting, lines, summary
+    from reasoner.label.sitting import Sitting, agreement, agreement_json, lines, summary
     from reasoner.label.sitting import as_json as rows
 
     assert isinstance(sitting, Sitting)
     found = summary(list(sitting.pairs.values()), sitting.labels)
-    models = read_models(sitting.file)
+    models, agreed = read_models(sitting.file), agreement(sitting.slots)
     if as_json:
-        counts: dict[str, JSON] = {"labelled": len(sitting.labels), "pairs": len(sitting.pairs), "models": [*models]}
-        typer.echo(json_line(counts | rows(found)))
+        about: dict[str, JSON] = {"labelled": len(sitting.labels), "pairs": len(sitting.pairs), "models": [*models]}
+        typer.echo(json_line({**about, "agreement": agreement_json(agreed), **rows(found)}))
         return
     typer.echo(f"{len(sitting.labels)} of {len(sitting.pairs)} pairs labelled, in {labels_file(sitting.file)}")
     for category, one in found.items():
         for line in lines(category, one, models):
             typer.echo(one_line(line))
+    if agreed.of:
+        typer.echo(str(agreed))

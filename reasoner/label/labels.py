@@ -1,8 +1,9 @@
 """The labelling file with the pairs to compare, and the file with a person's labels next to it.
 
 FILE has one pair per line: {"id", "prompt", "first", "second", "category"?}. Labels are appended to FILE with the
-suffix .labels.jsonl, one per line; the last label of a pair counts, and "undo" removes it. FILE itself is never
-written. The names of the models of a blind comparison are in FILE with the suffix .models.json.
+suffix .labels.jsonl, one per line; the last label of a pair counts, and "undo" removes it. A label with "repeat": true
+is of a pair shown a second time: it measures agreement with oneself, and is no data. FILE itself is never written. The
+names of the models of a blind comparison are in FILE with the suffix .models.json.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from verifiers.one_writer import Held, WriterLock
 
 LABELS = ("first", "second", "tie", "skip")
 Choice = Literal["first", "second", "tie", "skip", "undo"]
+Slot = tuple[str, bool]
+"""A place in the order of a sitting: the id of a pair, and whether it is shown there for the second time."""
 
 
 class LabelError(ReasonerError, ValueError):
@@ -49,6 +52,10 @@ class Label:
     seconds: float = 0.0
     """Time from showing the pair to the key press."""
     who: str = ""
+    reason: str = ""
+    """What the person wrote about the decision."""
+    repeat: bool = False
+    """True if the pair was shown for the second time."""
 
 
 _LABEL = TypeAdapter(Label)
@@ -125,23 +132,38 @@ def one_labeller(file: Path) -> Generator[None]:
 
 
 def read_labels(file: Path) -> dict[str, Label]:
-    """Return the labels given so far, by pair; an incomplete last line is ignored.
+    """Return the labels given so far, by pair, without those of pairs shown for the second time.
+
+    Raises:
+        LabelError: a line is not a label.
+    """
+    return {name: label for (name, repeat), label in read_slots(file).items() if not repeat}
+
+
+def read_slots(file: Path) -> dict[Slot, Label]:
+    """Return all labels given so far; an incomplete last line is ignored.
 
     Raises:
         LabelError: another line is not a label.
     """
     place = labels_file(file)
-    found: dict[str, Label] = {}
+    found: dict[Slot, Label] = {}
     for number, row in rows_of(place, growing=True) if place.is_file() else ():
         try:
-            label = _LABEL.validate_python(row)
+            put(found, _LABEL.validate_python(row))
         except ValidationError as error:
             raise LabelError(f"{place} line {number} must be a label: {faults(error)}") from error
-        if label.label == "undo":
-            found.pop(label.id, None)
-        else:
-            found[label.id] = label
     return found
+
+
+def put(found: dict[Slot, Label], label: Label) -> None:
+    """Add a label, or remove the one that an "undo" names: undoing a pair's first label removes its second one too."""
+    if label.label != "undo":
+        found[label.id, label.repeat] = label
+        return
+    found.pop((label.id, True), None)
+    if not label.repeat:
+        found.pop((label.id, False), None)
 
 
 def rows_of(file: Path, *, growing: bool = False) -> Iterator[tuple[int, dict[str, JSON]]]:

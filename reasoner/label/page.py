@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasoner.label.labels import AlreadyLabelled
-from reasoner.label.sitting import Side, Sitting
-from reasoner.local_server import LocalHandler, LocalServer
+from reasoner.label.sitting import Side, Sitting, agreement_json
+from reasoner.web.assemble import assembled
+from reasoner.web.local_server import LocalHandler, LocalServer
 from verifiers import JSON
 
-MOST_BYTES = 10_000
+MOST_LETTERS = 2_000
+"""Length of a reason, in characters; a character may take 6 bytes of the body."""
+MOST_BYTES = 6 * MOST_LETTERS + 4_000
 
 
 class Page(LocalServer):
@@ -37,7 +40,9 @@ class Decision(FromTab):
 
     id: str
     side: Side
+    repeat: bool = False
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    reason: str = Field(default="", max_length=MOST_LETTERS)
 
 
 class Handler(LocalHandler):
@@ -48,8 +53,8 @@ class Handler(LocalHandler):
     def do_GET(self) -> None:
         """Send the page or the state of the sitting."""
         if self.inner_path() == "":
-            page = files("reasoner.label").joinpath("page.html").read_bytes()
-            return self.send_bytes(200, page, "text/html; charset=utf-8")
+            page = assembled(Path(__file__).parent, "reasoner label", programs=("label",), live=True)
+            return self.send_bytes(200, page.encode(), "text/html; charset=utf-8")
         if self.inner_path() == "next":
             return self.send_json(200, self._state())
         return self.send_json(404, {"error": "there is no such page"})
@@ -80,11 +85,23 @@ class Handler(LocalHandler):
             return
         given = Decision.model_validate_json(body)
         with self.server.lock:
-            sitting.give(given.id, given.side, seconds=given.seconds, tab=given.tab)
+            sitting.give(
+                given.id,
+                given.side,
+                repeat=given.repeat,
+                seconds=given.seconds,
+                reason=given.reason,
+                tab=given.tab,
+            )
 
     def _state(self) -> dict[str, JSON]:
         with self.server.lock:
-            shown, sitting = self.server.sitting.shown(), self.server.sitting
-            if shown is None:
-                return {"done": len(sitting.labels), "total": len(sitting.pairs), "finished": True}
-            return {**shown._asdict(), "finished": False}
+            shown, progress = self.server.sitting.shown(), self.server.sitting.progress()
+        so_far: dict[str, JSON] = {
+            "done": progress.done,
+            "total": progress.total,
+            "categories": {name: list(counts) for name, counts in progress.categories.items()},
+            "agreement": agreement_json(progress.agreement),
+            "finished": shown is None,
+        }
+        return so_far if shown is None else so_far | shown._asdict()

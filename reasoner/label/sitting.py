@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,16 +15,20 @@ from reasoner.label.labels import (
     Comparison,
     Label,
     LabelError,
+    Slot,
     append_label,
     labels_file,
+    put,
     read_comparisons,
-    read_labels,
+    read_slots,
 )
 from verifiers import JSON
 from verifiers.stats import Interval, LengthControlled, length_controlled, wilson_interval
 
 Side = Literal["left", "right", "tie", "skip"]
 SIDES = ("left", "right", "tie", "skip")
+APART = 10
+"""Pairs between the two times that a pair is shown, or half of all pairs if there are fewer."""
 
 
 class Shown(NamedTuple):
@@ -33,14 +38,36 @@ class Shown(NamedTuple):
     prompt: str
     left: str
     right: str
+    repeat: bool
+    """True the second time, with the sides of the first time swapped; the page does not say so."""
+
+
+class Progress(NamedTuple):
+    """How far a sitting is."""
+
     done: int
     total: int
+    """Decisions to make, those about pairs shown a second time included."""
+    categories: dict[str, tuple[int, int]]
+    """Labelled pairs and all pairs of each category."""
+    agreement: Agreement
+    """Agreement of this person with themselves."""
 
 
 class Sitting:
     """Pairs in a shuffled order, with sides swapped for half of them; continues after the labels already given."""
 
-    def __init__(self, file: Path, *, seed: int = 0, who: str = "") -> None:
+    def __init__(self, file: Path, *, seed: int = 0, who: str = "", repeat: float = 0.0) -> None:
+        """Read the pairs and the labels.
+
+        Args:
+            file: pairs to compare.
+            seed: seed of the order of pairs and sides.
+            who: name stored with each label.
+            repeat: share of the pairs that are shown a second time.
+        Raises:
+            LabelError: the file or its labels cannot be used.
+        """
         if not file.is_file():
             raise LabelError(
                 f"there is no file {file}. A pairs stage writes one, and --blind makes one from two models."
@@ -50,46 +77,85 @@ class Sitting:
         if not self.pairs:
             raise LabelError(f"{file} must contain at least one pair; it is empty.")
         self._size = -1
-        self.labels: dict[str, Label] = {}
+        self.slots: dict[Slot, Label] = {}
+        """All labels, those of pairs shown a second time included."""
         self._refresh()
-        unknown = set(self.labels) - set(self.pairs)
+        unknown = {name for name, _ in self.slots} - set(self.pairs)
         if unknown:
             raise LabelError(
                 f"{labels_file(file)} labels pairs that {file} does not contain (such as {min(unknown)!r}). Restore the"
                 " file that was labelled, or move the labels away."
             )
-        self._order = sorted(self.pairs)
-        random.Random(seed).shuffle(self._order)
-        self._given: list[tuple[str, Label]] = [("", label) for label in self.labels.values() if label.who == who]
+        self._order = order_of(self.pairs, seed=seed, repeat=repeat)
+        self._given: list[tuple[str, Label]] = [("", label) for label in self.slots.values() if label.who == who]
         """(tab, label) of every label that can be undone, in order."""
+
+    @property
+    def labels(self) -> dict[str, Label]:
+        """Return the labels by pair, without those of pairs shown a second time."""
+        return {name: label for (name, repeat), label in self.slots.items() if not repeat}
 
     def _refresh(self) -> None:
         """Read the labels again if another process has written some: not every file system has working locks."""
         place = labels_file(self.file)
         size = place.stat().st_size if place.exists() else 0
         if size != self._size:
-            self.labels, self._size = read_labels(self.file), size
+            self.slots, self._size = read_slots(self.file), size
 
     def _write(self, label: Label) -> None:
         append_label(self.file, label)
+        put(self.slots, label)
         self._size = labels_file(self.file).stat().st_size
 
+    def _counts(self, slot: Slot) -> bool:
+        """Return False for a second time that is not asked: the first was skipped, or another person's."""
+        first = self.slots.get((slot[0], False))
+        return not slot[1] or first is None or (first.who == self.who and first.label != "skip")
+
+    def _swapped(self, name: str, *, repeat: bool) -> bool:
+        first = self.slots.get((name, False)) if repeat else None
+        return self.pairs[name].swapped(self.seed) if first is None else not first.swapped
+
     def shown(self) -> Shown | None:
-        """Return the next pair without a label; None if all have one."""
-        for name in self._order:
-            if name not in self.labels:
+        """Return the next pair to decide; None if there is none."""
+        for name, repeat in self._order:
+            if (name, repeat) not in self.slots and self._counts((name, repeat)):
                 pair = self.pairs[name]
-                left, right = (pair.second, pair.first) if pair.swapped(self.seed) else (pair.first, pair.second)
-                return Shown(name, pair.prompt, left, right, len(self.labels), len(self.pairs))
+                sides = (pair.first, pair.second)
+                left, right = reversed(sides) if self._swapped(name, repeat=repeat) else sides
+                return Shown(name, pair.prompt, left, right, repeat)
         return None
 
-    def give(self, name: str, side: Side, *, seconds: float = 0.0, tab: str = "") -> None:
+    def progress(self) -> Progress:
+        """Return how many decisions are made, by category too, and how far this person agrees with themselves."""
+        counted = [slot for slot in self._order if slot in self.slots or self._counts(slot)]
+        every = Counter(pair.category for pair in self.pairs.values())
+        labelled = Counter(self.pairs[name].category for name in self.labels)
+        return Progress(
+            sum(slot in self.slots for slot in counted),
+            len(counted),
+            {category: (labelled[category], every[category]) for category in sorted(every)},
+            agreement({slot: label for slot, label in self.slots.items() if label.who == self.who}),
+        )
+
+    def give(
+        self,
+        name: str,
+        side: Side,
+        *,
+        repeat: bool = False,
+        seconds: float = 0.0,
+        reason: str = "",
+        tab: str = "",
+    ) -> None:
         """Label a pair by the side that is better; the label is on disk when this returns.
 
         Args:
             name: id of the pair.
             side: the better side, or tie or skip.
+            repeat: the pair is shown for the second time.
             seconds: time that the decision took.
+            reason: what the person wrote about the decision.
             tab: id of the page's tab, whose undo removes its own labels only.
         Raises:
             LabelError: no such pair, no such side, or an invalid time.
@@ -102,13 +168,22 @@ class Sitting:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise LabelError(f"seconds must be a finite number >= 0; got {seconds}.")
         self._refresh()
-        if name in self.labels:
+        if (name, repeat) in self.slots:
             raise AlreadyLabelled(f"pair {name!r} is already labelled. Undo that label before you give another one.")
-        swapped = self.pairs[name].swapped(self.seed)
+        if repeat and (name, False) not in self.slots:
+            raise LabelError(f"pair {name!r} must be labelled a first time before the second; it has no label.")
+        swapped = self._swapped(name, repeat=repeat)
         choice: Choice = side if side in ("tie", "skip") else "first" if (side == "left") != swapped else "second"
-        label = Label(id=name, label=choice, swapped=swapped, seconds=round(seconds, 2), who=self.who)
+        label = Label(
+            id=name,
+            label=choice,
+            swapped=swapped,
+            seconds=round(seconds, 2),
+            who=self.who,
+            reason=reason.strip(),
+            repeat=repeat,
+        )
         self._write(label)
-        self.labels[name] = label
         self._given.append((tab, label))
 
     def undo(self, *, tab: str = "") -> str | None:
@@ -122,11 +197,70 @@ class Sitting:
         while own:
             _, label = one = own.pop()
             self._given.remove(one)
-            if self.labels.get(label.id) == label:  # the label is still ours: nobody has relabelled the pair since
-                self._write(Label(id=label.id, label="undo", swapped=False, who=self.who))
-                del self.labels[label.id]
+            if self.slots.get((label.id, label.repeat)) == label:  # still ours: nobody has relabelled the pair since
+                self._write(Label(id=label.id, label="undo", swapped=False, who=self.who, repeat=label.repeat))
                 return label.id
         return None
+
+
+def order_of(names: Iterable[str], *, seed: int, repeat: float) -> list[Slot]:
+    """Return the order in which pairs are shown: shuffled, with a share of them once more, at least APART pairs later.
+
+    Args:
+        names: ids of the pairs.
+        seed: seed of the order, and of the choice of the repeated pairs.
+        repeat: share of the pairs to repeat; the last APART of the order (or the last half) cannot be repeated.
+    Example:
+        >>> order_of("abcd", seed=0, repeat=0.25)
+        [('c', False), ('a', False), ('b', False), ('d', False), ('a', True)]
+    """
+    source, order = random.Random(seed), sorted(names)
+    source.shuffle(order)
+    apart = min(APART, len(order) // 2)
+    early = range(len(order) - apart)
+    chosen = source.sample(early, min(len(early), int(repeat * len(order) + 0.5)))
+    places = [(float(at), (name, False)) for at, name in enumerate(order)]
+    places += [(source.uniform(at + apart, len(order)), (order[at], True)) for at in chosen]
+    return [slot for _, slot in sorted(places)]
+
+
+class Agreement(NamedTuple):
+    """Agreement of a person with themselves on pairs shown twice, the second time with the sides swapped."""
+
+    equal: int
+    of: int
+    """Pairs that were decided both times, ties included."""
+    share: float | None
+    """Share of equal choices; None without such pairs."""
+    interval: Interval
+    """95 % Wilson interval of the share."""
+
+    def __str__(self) -> str:
+        if self.share is None:
+            return "agreement with oneself: no pair was decided twice"
+        low, high = self.interval
+        return (
+            f"agreement with oneself: {self.share:.1%} [{low:.1%}, {high:.1%}],"
+            f" the same choice for {self.equal} of {self.of} pairs shown twice"
+        )
+
+
+def agreement(slots: Mapping[Slot, Label]) -> Agreement:
+    """Count the pairs that got the same label twice; a skip is no decision.
+
+    Example:
+        >>> first = Label(id="0", label="tie", swapped=False)
+        >>> agreement({("0", False): first, ("0", True): first})[:3]
+        (1, 1, 1.0)
+    """
+    twice = [
+        (slots[name, False].label, label.label)
+        for (name, repeat), label in slots.items()
+        if repeat and (name, False) in slots
+    ]
+    decided = [one == other for one, other in twice if "skip" not in (one, other)]
+    share = sum(decided) / len(decided) if decided else None
+    return Agreement(sum(decided), len(decided), share, wilson_interval(sum(decided), len(decided)))
 
 
 class Tally(NamedTuple):
@@ -225,3 +359,8 @@ def as_json(found: dict[str, Tally]) -> dict[str, JSON]:
         }
         for name, one in found.items()
     }
+
+
+def agreement_json(found: Agreement) -> dict[str, JSON]:
+    """Return the agreement as JSON, for the page and for scripts."""
+    return {"equal": found.equal, "of": found.of, "share": found.share, "interval": list(found.interval)}

@@ -24,8 +24,9 @@ def label_in_terminal(
     """Show pair after pair until all are labelled or the person quits."""
     screen, key = console or plain_console(soft_wrap=False), read or read_key
     while (shown := sitting.shown()) is not None:
+        progress = sitting.progress()
         width = max(20, screen.width // 2 - 2)
-        screen.print(Panel(Text(visible(shown.prompt)), title=f"{shown.done} of {shown.total}"))
+        screen.print(Panel(Text(visible(shown.prompt)), title=f"{progress.done} of {progress.total}"))
         sides = [
             Panel(Text(visible(text)), title=title, width=width)
             for text, title in ((shown.left, "1"), (shown.right, "2"))
@@ -41,7 +42,7 @@ def label_in_terminal(
         if pressed == "u":
             sitting.undo()
         else:
-            sitting.give(shown.id, KEYS[pressed], seconds=time.monotonic() - started)
+            sitting.give(shown.id, KEYS[pressed], repeat=shown.repeat, seconds=time.monotonic() - started)
 
 
 def read_key() -> str:

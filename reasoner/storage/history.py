@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -230,7 +230,8 @@ class LengthRecord(BaseModel):
 class EvalRecord(BaseModel):
     """A line of evals.jsonl, with the fields used here: results on problems, or a loss on given rows."""
 
-    step: int
+    step: int = 0
+    """Training step; 0 for an evaluation outside a run."""
     problems: int | None = None
     rows: int | None = None
     pairs: int | None = None
@@ -393,6 +394,35 @@ def read_history(folder: Path, *, most: Most | None = None, rollouts: bool = Tru
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None
     history.complete = (folder / "done.json").is_file()
+    return history
+
+
+def is_evaluation(names: Collection[str]) -> bool:
+    """Return True if a folder with files of these names was written by `reasoner eval --output`, not by a run."""
+    return "eval_rollouts.jsonl" in names and "config.yaml" not in names
+
+
+def evaluation_result(folder: Path) -> dict[str, JSON]:
+    """Return the settings and metrics of an evaluation outside a run: its line of evals.jsonl, or a suite's result."""
+    found = [*lines(folder / "evals.jsonl", like=dict)]
+    return found[-1] if found else _json(folder / "result.json")
+
+
+def read_evaluation(folder: Path) -> History:
+    """Read the folder of an evaluation outside a run, without its completions. Its config names model and tasks only.
+
+    Raises:
+        RunError: a record is damaged.
+    """
+    result = evaluation_result(folder)
+    tasks = str(result.get("task") or result.get("suite") or "unknown").split(", ")
+    model = {"path": str(result["model"])} if result.get("model") else {}
+    config = StageConfig.model_validate({"model": model, "task": [{"name": name} for name in tasks]})
+    history = History(config=config, folder=folder, complete=True)
+    try:
+        history.evals = [EvalRecord.model_validate(result)]
+    except ValidationError as error:
+        raise RunError(f"{folder} must hold the result of an evaluation: {faults(error)}") from error
     return history
 
 

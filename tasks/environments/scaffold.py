@@ -81,6 +81,7 @@ class {cls}Task(Task):
 '''
 CONFIG = """\
 # {name}, learned from nothing on a CPU: won games are shown, then the score of the game teaches.
+# The 20 steps of grpo show that it works; they are too few to play measurably better.
 name: {name}
 task: {{name: {file}, options: {{numbers: 32}}}}
 prompt: {{chat: never, reply: inline}}

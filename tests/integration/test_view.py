@@ -22,7 +22,7 @@ from reasoner.observe.report import write_report
 from reasoner.observe.view.folder import Folder
 from reasoner.observe.view.server import ViewServer
 from tests.integration.test_report import open_page
-from tests.unit.reasoner.observe.view.demo import BROKEN, append, rollout, train, write_demo
+from tests.unit.reasoner.observe.view.demo import BROKEN, append, rollout, train, write_demo, write_evaluation
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -141,6 +141,31 @@ def test_why_did_the_accuracy_fall_at_step_40(shown: tuple[Page, str]) -> None:
     page.click("[data-changed=lost] button:has-text('held/7')")
     expect(page.locator("#pair .filters strong")).to_have_text("held/7")
     expect(right).to_contain_text("22")
+
+
+def test_two_evaluations_by_hand_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    for step in (20, 40):
+        write_evaluation(tmp_path / "evaluated" / f"step-{step}", step)
+    with served(tmp_path) as address, opened(browser, address) as (page, problems):
+        line = page.locator("#runs tr[data-id='evaluated/step-40']")
+        expect(line).to_contain_text("33.3")
+        expect(line.locator(".links a")).to_have_text(["held-out"])
+        for step in (20, 40):
+            page.check(f"#runs tr[data-id='evaluated/step-{step}'] input")
+        page.click("#beside")
+        expect(page.locator("#pair .summary")).to_contain_text("75.0")
+        expect(page.locator(".side[data-side=left]")).to_contain_text("correct")
+        page.click("[data-changed=lost] summary")
+        assert page.locator("[data-changed=lost] button").all_inner_texts() == [f"held/{n}" for n in BROKEN]
+        page.click("nav button[data-tab=rollouts]")
+        expect(page.locator("#count")).to_have_text("12 of 12")
+        page.click("nav button[data-tab=overview]")
+        expect(page.locator("#overview .cards")).to_contain_text("held-out samples")
+        assert page.locator("#findings").count() == 0
+        bar = page.locator("#overview .bar").first.bounding_box()
+        assert bar is not None
+        assert bar["height"] < 20
+        assert problems == []
 
 
 def test_the_address_keeps_filters_and_the_open_rollout(shown: tuple[Page, str]) -> None:

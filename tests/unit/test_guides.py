@@ -1,8 +1,7 @@
-"""The guides (docs/*.md): programs that stand alone run, others import what is there, and every command parses."""
+"""The guides (docs/*.md): every program runs, and every command parses."""
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
@@ -10,22 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.unit.reasoner.test_advice import command_fault
+from tests.unit.verifiers.scripted_judge import ScriptedJudge, level
+from verifiers.code.languages import language_named
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-WHOLE = {("environments", 0), ("math", 0), ("verifiers", 0)}
-"""(page, number) of the Python blocks that run as they are. The others are fragments, or need Docker or a model."""
-FRAGMENTS = {
-    ("code", 0),
-    ("code", 1),
-    ("code", 2),
-    ("environments", 1),
-    ("judges", 0),
-    ("sandbox", 0),
-    ("verifiers", 1),
-}
+WHOLE = {("code", 1), ("environments", 0), ("environments", 1), ("math", 0), ("verifiers", 0), ("verifiers", 1)}
+"""(page, number) of the Python blocks that run as they are."""
+JUDGED = ("judges", 0)
+"""The one that asks a judge's server."""
+IN_A_SANDBOX = {("code", 0), ("sandbox", 0)}
+"""Those that tests/integration/test_guides_in_sandbox.py runs."""
 PROGRAM = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"(?:^```(?:|bash|sh)\n(.*?)^```)|((?:^ {4}\S.*\n(?: {6}.*\n)*)+)", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r"^ *(reasoner .*)$", re.MULTILINE)
@@ -44,25 +41,42 @@ def calls(page: Path) -> list[str]:
     return [re.split(r"\s{2,}| [|>] | \.\.\.$", line)[0] for line in lines if OVERVIEW not in line]
 
 
-def test_every_program_is_known_as_whole_or_as_a_fragment() -> None:
-    assert {key for page in PAGES for key in programs(page)} == WHOLE | FRAGMENTS
+def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "block.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "block.py"], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def printed(program: str) -> list[str]:
+    """Return what the page says that a program prints: the comments behind its calls of print."""
+    return re.findall(r"^ *print\(.*\)  # (.*)$", program, re.MULTILINE)
+
+
+def test_every_program_is_run() -> None:
+    assert {key for page in PAGES for key in programs(page)} == WHOLE | {JUDGED} | IN_A_SANDBOX
 
 
 @pytest.mark.parametrize(("page", "number"), sorted(WHOLE))
-def test_a_whole_program_runs(page: str, number: int, tmp_path: Path) -> None:
-    (tmp_path / "block.py").write_text(programs(ROOT / "docs" / f"{page}.md")[page, number])
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "block.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+def test_a_program_runs_and_prints_what_the_page_says(page: str, number: int, tmp_path: Path) -> None:
+    program = programs(ROOT / "docs" / f"{page}.md")[page, number]
+    done = run(program, tmp_path)
     assert done.returncode == 0, done.stderr
+    assert [line for line in printed(program) if line not in done.stdout.splitlines()] == []
 
 
-@pytest.mark.parametrize(("page", "number"), sorted(FRAGMENTS))
-def test_a_fragment_imports_what_is_there(page: str, number: int) -> None:
-    tree = ast.parse(programs(ROOT / "docs" / f"{page}.md")[page, number])
-    ours: list[ast.stmt] = [
-        node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in ("trl", "datasets")
+def test_the_program_with_a_judge_runs(tmp_path: Path) -> None:
+    program = programs(ROOT / "docs" / "judges.md")[JUDGED]
+    with ScriptedJudge(lambda body, _: level(body, 1, evidence="air scatters short waves most")) as server:
+        done = run(program.replace("http://127.0.0.1:8000/v1", server.url), tmp_path)
+    assert done.stdout.splitlines() == ["1.0 1.0", "air scatters short waves most"], done.stderr
+
+
+def test_languages_of_a_config_are_languages() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "code.md").read_text(), re.MULTILINE | re.DOTALL)
+    given = [
+        yaml.safe_load(block)["task"]["options"].get("verifier_options", {}) for block in blocks if "languages" in block
     ]
-    exec(compile(ast.Module(ours, []), page, "exec"), {})
+    assert [language_named(one["language"], one["languages"]).file for one in given] == ["main.zig"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reasoner.observe.report.evaluations import PLAIN, figures, kind_of
-from reasoner.storage.history import EvalRecord
+from reasoner.storage.history import EvalRecord, is_evaluation
 from reasoner.storage.run_lock import LOCK_FILE
 from verifiers.jsonl import is_object, parse_line
 from verifiers.one_writer import is_alive, writer_of
@@ -18,7 +18,9 @@ SETTING = re.compile(r"^(method|steps): *(\S+) *$", re.MULTILINE)
 """Settings at the top of a config.yaml that a run wrote; reading all of it takes 30 ms."""
 TAIL_BYTES = 1 << 20
 RECORDS = ("metrics.jsonl", "rollouts.jsonl", "updates.jsonl", "evals.jsonl", "eval_rollouts.jsonl", "alarms.jsonl")
-ENDS = ("config.yaml", "done.json", "failed.json")
+ENDS = ("config.yaml", "done.json", "failed.json", "result.json")
+EVALUATION = "eval"
+"""Method of a folder that `reasoner eval --output` wrote."""
 
 
 def stage_line(folder: Path) -> dict[str, Any]:
@@ -31,15 +33,20 @@ def stage_line(folder: Path) -> dict[str, Any]:
     last = _last_object(folder / "metrics.jsonl")
     step = last.get("step")
     return {
-        "method": settings.get("method", "?"),
+        "method": EVALUATION if evaluated_alone(folder) else settings.get("method", "?"),
         "state": state_of(folder),
         "steps": int(step) if isinstance(step, int | float) else 0,
         "of": int(steps) if steps.isdecimal() else None,
         "error": _error(folder / "failed.json"),
         "updated": _updated(folder),
         "bytes": sum(size for size, _ in sizes(folder) if size > 0),
-        "evaluation": _evaluations(folder / "evals.jsonl"),
+        "evaluation": _evaluations(folder),
     }
+
+
+def evaluated_alone(folder: Path) -> bool:
+    """Return True if `reasoner eval --output` wrote the folder: it is an evaluation outside a run."""
+    return is_evaluation([name for name in ("eval_rollouts.jsonl", "config.yaml") if (folder / name).is_file()])
 
 
 def root_of(folder: Path) -> Path:
@@ -53,7 +60,7 @@ def state_of(folder: Path) -> str:
 
     "elsewhere": the lock names a process of another machine, which cannot be seen from here.
     """
-    if (folder / "done.json").is_file():
+    if (folder / "done.json").is_file() or evaluated_alone(folder):
         return "ended"
     writer = writer_of(root_of(folder) / LOCK_FILE)
     alive = writer and is_alive(writer)
@@ -101,6 +108,14 @@ def _tail(path: Path) -> list[bytes]:
     return [row for row in rows[1 if start else 0 : -1] if row.strip()]
 
 
+def _whole(path: Path) -> list[bytes]:
+    """Return a file as its only line; an empty list if there is none."""
+    try:
+        return [path.read_bytes()[:TAIL_BYTES]]
+    except OSError:
+        return []
+
+
 def _last_object(path: Path) -> dict[str, Any]:
     for line in reversed(_tail(path)):
         try:
@@ -111,13 +126,13 @@ def _last_object(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _evaluations(path: Path) -> dict[str, Any] | None:
-    """Return the main metric of the evaluations at the end of a file: its name, and (step, value, low, high) of each.
+def _evaluations(folder: Path) -> dict[str, Any] | None:
+    """Return the main metric of a folder's last evaluations: its name, and (step, value, low, high) of each.
 
     The main metric is the one over all sets, else the first that the last evaluation has.
     """
     found: list[EvalRecord] = []
-    for line in _tail(path):
+    for line in _tail(folder / "evals.jsonl") or _whole(folder / "result.json"):
         try:
             found.append(EvalRecord.model_validate(parse_line(line)))
         except ValueError:

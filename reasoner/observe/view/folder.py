@@ -1,7 +1,8 @@
-"""All runs below a folder: which stages there are, and their rollouts once somebody opens them."""
+"""All runs and evaluations below a folder: which there are, and their rollouts once somebody opens them."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -21,10 +22,10 @@ from reasoner.observe.report.data import (
     transcripts,
 )
 from reasoner.observe.report.explained import finish, start
-from reasoner.observe.report.listing import root_of, sizes, stage_line, state_of
+from reasoner.observe.report.listing import EVALUATION, evaluated_alone, root_of, sizes, stage_line, state_of
 from reasoner.observe.report.records import Records
 from reasoner.storage.files import RunError
-from reasoner.storage.history import History, read_history
+from reasoner.storage.history import History, evaluation_result, is_evaluation, read_evaluation, read_history
 
 MOST_DEPTH = 6
 """Levels of folders below the given one that are looked through."""
@@ -46,8 +47,8 @@ class NotThere(LookupError):
 def stages_below(folder: Path) -> Iterator[Path]:
     """Yield the folders of all stages below a folder (or the folder itself), at most MOST_DEPTH levels down.
 
-    A stage is a folder with a config.yaml and an environment.json, which a run writes before its first step. Links are
-    not followed.
+    A stage is a folder with a config.yaml and an environment.json, which a run writes before its first step. A folder
+    of `reasoner eval --output` counts as a stage that only has held-out samples. Links are not followed.
     """
     looked = 0
     waiting = [(folder, 0)]
@@ -59,7 +60,7 @@ def stages_below(folder: Path) -> Iterator[Path]:
         except OSError:
             continue
         names = {entry.name for entry in entries}
-        if {"config.yaml", "environment.json"} <= names:
+        if {"config.yaml", "environment.json"} <= names or is_evaluation(names):
             yield place
             continue
         if depth < MOST_DEPTH:
@@ -94,7 +95,9 @@ class Stage:
         with self.lock:
             now = sizes(self.folder)
             if self._history is None or now != self._sizes:
-                self._history, self._sizes = read_history(self.folder, rollouts=False), now
+                alone = evaluated_alone(self.folder)
+                read = read_evaluation(self.folder) if alone else read_history(self.folder, rollouts=False)
+                self._history, self._sizes = read, now
             return self._history
 
     def summary(self) -> dict[str, Any]:
@@ -104,6 +107,9 @@ class Stage:
         train = self.opened("train")
         with train.lock:
             shown = stage_summary(history, train.columns)
+        if evaluated_alone(self.folder):
+            said = json.dumps(evaluation_result(self.folder), indent=1, ensure_ascii=False)
+            shown |= {"method": EVALUATION, "of": None, "config": said}
         return {**shown, "transcripts": {"count": len(told)}, "findings": None, "audit": []}
 
     def metrics(self) -> dict[str, Any]:
@@ -219,7 +225,7 @@ class Stage:
 
 
 class Folder:
-    """Runs below a folder."""
+    """Runs and evaluations below a folder."""
 
     def __init__(self, root: Path) -> None:
         """Look at nothing yet.

@@ -6,12 +6,12 @@ import json
 import threading
 from urllib.parse import parse_qs, urlsplit
 
-from reasoner.local_server import LocalHandler, LocalServer
 from reasoner.observe.report.data import UNITS, glossary
-from reasoner.observe.report.page import POLICY, page_of
+from reasoner.observe.report.page import page_of
 from reasoner.observe.report.texts import SearchError
 from reasoner.observe.view.folder import Folder, NotThere, Stage
 from reasoner.storage.files import RunError
+from reasoner.web.local_server import LocalHandler, LocalServer
 
 EVERY_SECONDS = 1.0
 """Time between two looks at the files while a page is open."""
@@ -42,7 +42,6 @@ class Handler(LocalHandler):
     """Handler of GET requests: the page, `api/NAME?stage=...`, and `events`."""
 
     server: ViewServer  # pyright: ignore[reportIncompatibleVariableOverride]  (only a ViewServer makes one)
-    policy = POLICY + "; connect-src 'self'"
 
     def do_GET(self) -> None:
         """Answer a request of the page."""

@@ -12,25 +12,27 @@ async function overviewPage() {
   $("overview").replaceChildren(
     numbers,
     line.error ? el("p", { class: "finding fault" }, el("strong", {}, "It failed: "), line.error) : "",
-    el("h2", {}, "Findings"), findings,
+    ...(isEvaluation(line) ? [] : [el("h2", {}, "Findings"), findings]),
     ...alarms(s), el("div", { id: "rounds" }), ...beforeAfter(s), ...probes(s), el("div", { id: "audit" }),
-    el("details", {}, el("summary", {}, "Config"), el("pre", {}, s.config)),
-    el("details", {}, el("summary", {}, "Machine"), el("pre", {}, JSON.stringify(s.environment, null, 1))),
+    el("details", {}, el("summary", {}, isEvaluation(line) ? "Result" : "Config"), el("pre", {}, s.config)),
+    isEvaluation(line) ? "" : el("details", {}, el("summary", {}, "Machine"), el("pre", {}, JSON.stringify(s.environment, null, 1))),
     el("details", {}, el("summary", {}, "Glossary"), el("div", { class: "scroll" }, el("table", {},
       el("tr", {}, ["metric", "what it is", "healthy"].map((t) => el("th", {}, t))),
       Object.entries(head.glossary).map(([name, [meaning, healthy]]) => el("tr", {}, [name, meaning, healthy].map((t) => el("td", {}, t))))))),
   );
   const small = !source.live || (line.bytes ?? 0) < AUTOMATIC_BYTES || lookedFor === id;
+  if (isEvaluation(line)) return;
   if (small && source.live) showFindings(id, false).catch((error) => notice(error.message)); // may take a while
   else if (small) await showFindings(id, false);
   else findings.replaceChildren(el("button", { onclick: () => showFindings(id, false) }, `Look for findings in ${Math.round(line.bytes / 1e6)} MB of records`));
 }
 async function cards(id, s, line) {
   const sizes = s.rollouts ?? { train: (await source.index(id, "train")).length, eval: (await source.index(id, "eval")).length };
-  const found = [[s.of ? `${s.steps} of ${s.of}` : s.steps, "steps"], [count(sizes.train), "rollouts"]];
+  const alone = isEvaluation(line), found = alone ? [] : [[s.of ? `${s.steps} of ${s.of}` : s.steps, "steps"], [count(sizes.train), "rollouts"]];
   if (sizes.eval) found.push([count(sizes.eval), "held-out samples"]);
-  if (line.evaluation?.values.length) { const e = line.evaluation, last = e.values[e.values.length - 1]; found.push([number(last[1]), `${e.metric}, step ${last[0]}`]); }
-  found.push([s.method, line.state], [text(s.environment.device || "?"), "device"]);
+  if (line.evaluation?.values.length) { const e = line.evaluation, last = e.values[e.values.length - 1]; found.push([number(last[1]), alone ? e.metric : `${e.metric}, step ${last[0]}`]); }
+  found.push([s.method, line.state]);
+  if (!alone) found.push([text(s.environment.device || "?"), "device"]);
   return el("div", { class: "cards" }, found.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name))));
 }
 /** The run went on: the numbers change; findings stay as they were read, until they are looked for again. */
@@ -94,10 +96,11 @@ function beforeAfter(s) {
     el("i", { class: "now", style: `left:0;width:${part(a)};${b ? "top:50%" : ""}` }));
   const said = (m) => (v) => (m.share && v !== null ? percent(v) : number(v)); // losses and scores of any size are shown unchanged
   const shown = (m, v) => (v ? said(m)(v[0]) + (v.length > 1 ? ` [${v.slice(1).map(said(m)).join(",\u00a0")}]` : "") : "–");
-  return [el("h2", {}, "Before and after, held out"), el("div", { class: "scroll" }, el("table", {},
-    el("tr", {}, ["metric", "before", "after", "", "problems, rows or pairs"].map((t) => el("th", {}, t))),
-    s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), el("td", {}, shown(m, m.before)), el("td", {}, shown(m, m.after)),
-      el("td", {}, m.share ? bar(m.before, m.after) : null), el("td", {}, m.behind === null ? "–" : m.behind)))))];
+  const before = s.method !== "eval";
+  return [el("h2", {}, before ? "Before and after, held out" : "Held out"), el("div", { class: "scroll" }, el("table", {},
+    el("tr", {}, ["metric", ...(before ? ["before", "after"] : ["value"]), "", "problems, rows or pairs"].map((t) => el("th", { class: t ? null : "of-bar" }, t))),
+    s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), before ? el("td", {}, shown(m, m.before)) : "", el("td", {}, shown(m, m.after)),
+      el("td", { class: "of-bar" }, m.share ? bar(m.before, m.after) : null), el("td", {}, m.behind === null ? "–" : m.behind)))))];
 }
 function probes(s) {
   if (!s.probes.length) return [];

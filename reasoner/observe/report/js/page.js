@@ -96,9 +96,14 @@ async function poll() {
 }
 /** Find a rollout by its place; if the file is still being read, wait for it as long as `wanted()` holds. */
 async function located(stage, kind, place, wanted) {
+  const of = await readUntil(stage, kind, (index) => index.find(place) !== null || !wanted());
+  return { index: of, row: of.find(place) };
+}
+/** Return the index of a stage's rollouts once `enough(index)` holds or its file is read to the end. */
+async function readUntil(stage, kind, enough) {
   for (;;) {
-    const of = await source.index(stage, kind), row = of.find(place);
-    if (row !== null || of.reading === null || of.reading === undefined || !wanted()) { notice(""); return { index: of, row }; }
+    const of = await source.index(stage, kind);
+    if (of.reading === null || of.reading === undefined || enough(of)) { notice(""); return of; }
     notice(`Reading the run: ${Math.floor(100 * of.reading)} %`);
     await new Promise((r) => setTimeout(r, 400));
     await source.refreshed(stage, kind);
@@ -117,19 +122,17 @@ function setHead(found) {
   if (chosen !== null) $("stage").value = chosen;
   document.querySelector("nav button[data-tab=runs]").hidden = !source.live && head.stages.length < 2;
 }
-function theme(name) { document.documentElement.dataset.theme = name; if (state.tab === "curves" && head) route(); }
-const otherTheme = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 const KEYS = [
   ["j, ↓ / k, ↑", "next, previous rollout", { j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1) }, "rollouts"],
   ["← / →", "previous, next sample of the group", { ArrowLeft: () => sibling(-1), ArrowRight: () => sibling(1) }, "rollouts"],
   ["d", "side by side with another step", { d: () => beside() }, "rollouts"],
   ["c", "copy the completion", { c: async () => { if (shown?.sample) notice((await copied(shown.sample.completion)) ? "" : "The browser does not allow copying."); } }, "rollouts"],
   ["m", "next way of showing the completion", { m: () => { const s = $("mode"); if (s) { s.selectedIndex = (s.selectedIndex + 1) % s.options.length; s.dispatchEvent(new Event("change")); } } }, "rollouts"],
-  ["f", "open or fold what is thought", { f: () => { const all = [...document.querySelectorAll("details.think")], open = all.some((d) => !d.open); all.forEach((d) => { d.open = open; }); } }],
+  ["f", "open or fold what is thought", { f: foldThoughts }],
   ["h", "histograms", { h: () => $("histogram-button").click() }, "rollouts"],
   ["/", "search", { "/": () => ($(state.tab === "curves" ? "metric" : state.tab === "runs" ? "run-filter" : state.tab === "problems" ? "problems-search" : "search"))?.focus() }],
   ["1 … 6", "runs, overview, curves, rollouts, problems, side by side", Object.fromEntries(TABS.slice(0, 6).map((tab, k) => [k + 1, () => tabButton(tab)?.click()]))],
-  ["t", "light or dark", { t: () => otherTheme() }],
+  ["t", "light or dark", { t: () => $("theme").click() }],
   ["?", "this list", { "?": () => $("help").click() }],
   ["Esc", "leave a field, close", {}],
 ];
@@ -139,20 +142,10 @@ function sibling(move) {
   const all = index.siblings(state.rollout), next = all[all.indexOf(state.rollout) + move];
   if (next !== undefined) location.hash = linkOf(next);
 }
-function keyed(e) {
-  if (e.key === "Escape") { document.activeElement?.blur(); return; }
-  if (/INPUT|SELECT|TEXTAREA/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey || $("keys").open) return;
-  const found = KEYS.find(([, , does, tab]) => e.key in does && (!tab || tab === state.tab));
-  if (!found) return;
-  e.preventDefault();
-  found[2][e.key]();
-}
 function listen() {
   $("stage").onchange = (e) => { location.hash = address(state.tab === "pair" ? "overview" : state.tab, { stage: e.target.value }); };
   document.querySelectorAll("nav button").forEach((b) => { b.onclick = () => { location.hash = address(b.dataset.tab); }; });
-  $("theme").onclick = otherTheme;
-  $("help").onclick = () => $("keys").showModal();
-  $("keys").replaceChildren(el("h2", {}, "Keys"), el("dl", {}, KEYS.flatMap(([keys, does]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, does)])), el("form", { method: "dialog" }, el("button", {}, "Close")));
+  useKeys(KEYS, (tab) => tab === state.tab);
   $("kind").onchange = () => { for (const id of ["outcome", "task", "step", "sort"]) $(id).value = id === "sort" ? "order" : ""; state.only = null; filtersChanged({ kind: true }); };
   for (const id of ["sort", "outcome", "task"]) $(id).onchange = () => filtersChanged();
   for (const id of ["step", "problem", "reward", "tokens"]) $(id).oninput = () => filtersChanged();
@@ -164,7 +157,6 @@ function listen() {
   $("export").onchange = async (e) => { const kind = e.target.value; e.target.value = ""; if (kind) try { await exported(kind); } catch (error) { notice(error.message); } };
   for (const id of ["told-search", "told-kind", "told-principle"]) $(id).oninput = () => { told.shown = TOLD; transcripts(); };
   $("list").onscroll = () => requestAnimationFrame(paint);
-  document.addEventListener("keydown", keyed);
   let sized; addEventListener("resize", () => { clearTimeout(sized); sized = setTimeout(() => (state.tab === "curves" ? route() : state.tab === "rollouts" && paint()), 150); });
   addEventListener("hashchange", route);
 }
@@ -179,5 +171,5 @@ async function start() {
   }
   document.documentElement.dataset.ready = "1";
 }
-theme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+useTheme(() => { if (state.tab === "curves" && head) route(); });
 start().catch((error) => notice(error.message));

@@ -5,7 +5,8 @@ const PAIR_MODES = { difference: "difference", rendered: "rendered", plain: "pla
 async function pairPage(query) {
   const given = (side) => { const parts = (query[side] ?? "").split("|"), place = parts.pop(), kind = parts.pop(); return { stage: parts.join("|"), kind, place }; };
   const sides = { left: given("left"), right: given("right") };
-  for (const side of Object.values(sides)) if (!stageLine(side.stage)) { await suggestPair(); return; }
+  const chosen = (query.runs ?? "").split("|").filter(stageLine);
+  for (const side of Object.values(sides)) if (!stageLine(side.stage)) { await (chosen.length === 2 ? suggestBetween(...chosen) : suggestPair()); return; }
   const ids = [sides.left, sides.right], mine = location.hash, here = () => location.hash === mine;
   for (const side of ids) Object.assign(side, await located(side.stage, side.kind === "eval" ? "eval" : "train", side.place, here));
   if (!here()) return;
@@ -47,14 +48,17 @@ function choosers(side, name, go) {
     select("Step", steps.map(([step, of]) => [step, `step ${step}: ${percent(mean(of.map((i) => (side.index.right(i) ? 1 : 0))))}`]), side.index.step[side.row], (step) => to(side.stage, side.kind, side.index.place(steps.find(([one]) => one === +step)[1][0]))),
     rows.length > 1 ? select("Sample", rows.map((i) => [side.index.place(i), `sample ${side.index.sample[i]}, reward ${number(side.index.reward[i])}`]), side.index.place(side.row), (place) => to(side.stage, side.kind, place)) : "");
 }
+/** Rows of a step, by the name of their problem. */
+function rowsAt(of, step) {
+  const found = new Map();
+  for (let i = 0; i < of.length; i++) if (of.step[i] === step) { const name = of.problemName(i); if (!found.has(name)) found.set(name, []); found.get(name).push(i); }
+  return found;
+}
+const shareRight = (of, rows) => mean(rows.map((i) => (of.right(i) ? 1 : 0)));
 /** Problems whose verdict differs between the two sides' steps: lost ones first. */
 function changedProblems(left, right, go) {
-  const rates = (side) => {
-    const found = new Map();
-    for (let i = 0; i < side.index.length; i++) if (side.index.step[i] === side.index.step[side.row]) { const name = side.index.problemName(i); if (!found.has(name)) found.set(name, []); found.get(name).push(i); }
-    return found;
-  };
-  const a = rates(left), b = rates(right), share = (side, rows) => mean(rows.map((i) => (side.index.right(i) ? 1 : 0))), lostOnes = [], gained = [];
+  const rates = (side) => rowsAt(side.index, side.index.step[side.row]), share = (side, rows) => shareRight(side.index, rows);
+  const a = rates(left), b = rates(right), lostOnes = [], gained = [];
   for (const [name, rows] of a) {
     if (!b.has(name)) continue;
     const before = share(left, rows), after = share(right, b.get(name));
@@ -68,6 +72,22 @@ function changedProblems(left, right, go) {
   const list = (title, rows, lost) => el("details", { class: "changed", "data-changed": lost ? "lost" : "gained" }, el("summary", {}, `${count(rows.length)} ${title}`), el("div", { class: "names" }, rows.slice(0, 200).map(([name, before, after]) => el("button", { class: "small", title: `${percent(before)}, then ${percent(after)}`, onclick: () => open(name, lost) }, name))));
   const all = (side, of) => mean([...of].filter(([name]) => a.has(name) && b.has(name)).map(([, rows]) => share(side, rows)));
   return el("div", { class: "summary" }, el("span", {}, `${count(common)} common problems: ${percent(all(left, a))} right on the left, ${percent(all(right, b))} on the right.`), list("got worse", lostOnes, true), list("got better", gained, false));
+}
+/** Of two stages: a problem of their last steps that the left one solves and the right one does not, else any common one. */
+async function suggestBetween(...ids) {
+  for (const kind of ["eval", "train"]) {
+    const mine = location.hash, here = () => location.hash === mine;
+    const both = await Promise.all(ids.map((id) => readUntil(id, kind, () => !here())));
+    if (!here()) return;
+    const [a, b] = both.map((of) => rowsAt(of, of.step.reduce((x, y) => Math.max(x, y), 0))), common = [...a.keys()].filter((name) => b.has(name));
+    const fall = (name) => shareRight(both[0], a.get(name)) - shareRight(both[1], b.get(name));
+    const name = common.find((one) => fall(one) > 0) ?? common.find((one) => fall(one) < 0) ?? common[0];
+    if (name === undefined) continue;
+    const better = fall(name) > 0, place = (of, rows, wanted) => of.place(rows.find((i) => of.right(i) === wanted) ?? rows[0]);
+    location.replace(address("pair", { query: { left: [ids[0], kind, place(both[0], a.get(name), better)].join("|"), right: [ids[1], kind, place(both[1], b.get(name), !better)].join("|") } }));
+    return;
+  }
+  $("pair").replaceChildren(el("p", { class: "empty" }, `${stageName(ids[0])} and ${stageName(ids[1])} have no problem in common.`));
 }
 /** Without a choice: the largest fall of a problem from one step to its next, held-out ones first. */
 async function suggestPair() {

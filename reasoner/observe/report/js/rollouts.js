@@ -16,7 +16,8 @@ function filterQuery() {
 }
 function fillFilters(query) {
   const keep = (id, options, fallback = "") => { $(id).replaceChildren(...options); const wanted = query[id] ?? fallback; if (wanted && ![...$(id).options].some((o) => o.value === wanted)) $(id).append(option(wanted)); $(id).value = wanted; };
-  keep("kind", Object.entries(KIND_NAMES).map(([k, label]) => option(k, label)), "train");
+  keep("kind", Object.entries(KIND_NAMES).map(([k, label]) => option(k, label)), state.kind);
+  $("kind").hidden = isEvaluation(stageLine(state.stage));
   const sorts = Object.entries(SORTS).filter(([k]) => (k !== "gap" || index.gap?.some((g) => g !== null)) && (k !== "held_out" || index.held_out?.some(Boolean)) && (k !== "advantage" || state.kind === "train"));
   keep("sort", sorts.map(([k, [label]]) => option(k, label)), "order");
   keep("outcome", [option("", "Every outcome"), ...index.outcomes.map((o) => option(o)), option("failed", "not right"), option("truncated", "truncated")]);
@@ -31,7 +32,8 @@ function fillFilters(query) {
 let visits = 0;
 async function rolloutsPage(query, place) {
   const id = state.stage, mine = ++visits;
-  state.kind = query.kind === "eval" ? "eval" : "train";
+  const own = isEvaluation(stageLine(id)) ? "eval" : "train";
+  state.kind = ["train", "eval"].includes(query.kind) ? query.kind : own;
   state.only = query.only || null;
   if (shownOf !== id + "|" + state.kind) index = null; // until it is read, the filters wait
   const found = await source.index(id, state.kind);

@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ from reasoner.label.labels import (
     Comparison,
     Label,
     LabelError,
+    append_label,
     labels_file,
     models_file,
     read_labels,
     read_models,
 )
-from reasoner.label.page import Page
-from reasoner.label.sitting import Sitting, lines, summary, tally
+from reasoner.label.page import MOST_LETTERS, Page
+from reasoner.label.sitting import APART, Shown, Side, Sitting, lines, order_of, summary, tally
 from reasoner.label.terminal import label_in_terminal
 
 
@@ -73,7 +74,7 @@ def test_a_sitting_goes_on_where_it_ended_even_after_a_cut_off_line(file: Path) 
     again = Sitting(file)
     shown = again.shown()
     assert shown is not None
-    assert (shown.done, shown.total) == (7, 40)
+    assert again.progress()[:2] == (7, 40)
     prefer_first(again, 1)
     assert len(read_labels(file)) == 8
     assert Sitting(file, seed=0).shown() == again.shown()
@@ -102,6 +103,100 @@ def test_win_rate_with_interval_ties_and_categories(file: Path) -> None:
     assert found["all"].win_rate == 1.0
     assert found["all"].interval.low == pytest.approx(0.8389, abs=1e-4)
     assert found["x"].first + found["y"].first == 20
+
+
+# ------------------------------------------------------------------------------------------------ a second time
+
+
+def test_some_pairs_are_shown_again_later_with_their_sides_swapped() -> None:
+    names = [f"n{n}" for n in range(40)]
+    order = order_of(names, seed=3, repeat=0.1)
+    assert order == order_of(reversed(names), seed=3, repeat=0.1)
+    assert [slot for slot in order if not slot[1]] == order_of(names, seed=3, repeat=0)
+    again = [name for name, repeat in order if repeat]
+    assert len(again) == len(set(again)) == 4
+    for name in again:
+        between = order[order.index((name, False)) + 1 : order.index((name, True))]
+        assert sum(not repeat for _, repeat in between) >= APART
+    assert [len(order_of(names[:count], seed=0, repeat=0.1)) for count in (1, 4, 5, 14, 15)] == [1, 4, 6, 15, 17]
+    assert len(order_of(names, seed=0, repeat=1)) == 40 + 40 - APART  # the last ones have no pairs behind them
+
+
+def decide(sitting: Sitting, choose: Callable[[Shown], Side]) -> list[Shown]:
+    """Decide all pairs that are shown; return them in order."""
+    seen: list[Shown] = []
+    while (shown := sitting.shown()) is not None:
+        seen.append(shown)
+        sitting.give(shown.id, choose(shown), repeat=shown.repeat)
+    return seen
+
+
+def test_agreement_with_oneself_and_labels_that_count_once(file: Path) -> None:
+    sitting = Sitting(file, repeat=0.2)
+    assert sitting.progress()[:2] == (0, 48)
+    second: list[Shown] = []
+
+    def choose(shown: Shown) -> Side:
+        if shown.repeat:
+            second.append(shown)
+        faithful = not shown.repeat or len(second) % 4
+        return "left" if (shown.left[0] == "A") == bool(faithful) else "right"
+
+    seen = decide(sitting, choose)
+    assert len(second) == 8
+    for again in second:
+        first = next(shown for shown in seen if shown.id == again.id)
+        assert (first.left, first.right) == (again.right, again.left)
+    found = sitting.progress()
+    assert (found.done, found.total, found.categories) == (48, 48, {"x": (20, 20), "y": (20, 20)})
+    assert (found.agreement.equal, found.agreement.of, found.agreement.share) == (6, 8, 0.75)
+    assert found.agreement.interval == pytest.approx((0.4093, 0.9285), abs=1e-4)  # Wilson's of 6 of 8
+    # as data, they count once
+    assert len(read_labels(file)) == 40
+    assert {label.label for label in read_labels(file).values()} == {"first"}
+    assert summary(list(sitting.pairs.values()), sitting.labels)["all"].first == 40
+    told = CliRunner().invoke(app, ["label", str(file), "--summary"])
+    assert "40 of 40 pairs labelled" in told.output
+    assert "agreement with oneself: 75.0% [40.9%, 92.9%], the same choice for 6 of 8 pairs shown twice" in told.output
+    told = json.loads(CliRunner().invoke(app, ["label", str(file), "--summary", "--json"]).output)
+    assert (told["agreement"]["equal"], told["agreement"]["of"], told["all"]["first"]) == (6, 8, 40)
+
+
+def test_a_pair_is_not_shown_again_if_it_was_skipped_or_is_anothers(file: Path) -> None:
+    ann = Sitting(file, who="ann", repeat=0.2)
+    assert not any(shown.repeat for shown in decide(ann, lambda _: "skip"))
+    assert ann.progress()[:2] == (40, 40)
+    labels_file(file).unlink()
+    decide(Sitting(file, who="ann"), lambda _: "tie")
+    assert Sitting(file, who="bob", repeat=0.2).shown() is None
+    again = Sitting(file, who="ann", repeat=0.2).shown()
+    assert again is not None
+    assert again.repeat
+
+
+def test_undo_of_a_second_time_keeps_the_first_and_that_of_the_first_removes_both(file: Path) -> None:
+    sitting = Sitting(file, repeat=0.2)
+    while not (shown := sitting.shown()).repeat:  # type: ignore[union-attr]
+        sitting.give(shown.id, "tie")  # type: ignore[union-attr]
+    labels = read_labels(file)
+    sitting.give(shown.id, "left", repeat=True)  # type: ignore[union-attr]
+    assert sitting.undo() == shown.id  # type: ignore[union-attr]
+    assert sitting.shown() == shown
+    assert read_labels(file) == labels
+    sitting.give(shown.id, "left", repeat=True)  # type: ignore[union-attr]
+    append_label(file, Label(id=shown.id, label="undo", swapped=False))  # type: ignore[union-attr]
+    again = Sitting(file, repeat=0.2)
+    assert (shown.id, True) not in again.slots  # type: ignore[union-attr]
+    with pytest.raises(LabelError, match="a first time"):
+        again.give(shown.id, "left", repeat=True)  # type: ignore[union-attr]
+
+
+def test_labels_of_files_without_reasons_and_second_times_are_read(file: Path) -> None:
+    old = {"id": "3", "label": "first", "swapped": True, "seconds": 1.5, "who": "ann"}
+    labels_file(file).write_text(json.dumps(old) + "\n" + json.dumps(old | {"id": "4", "label": "undo"}) + "\n")
+    assert read_labels(file) == {"3": Label(id="3", label="first", swapped=True, seconds=1.5, who="ann")}
+    sitting = Sitting(file, who="ann", repeat=0.1)
+    assert sitting.progress()[:2] == (1, 44)
 
 
 CHOICES: dict[str, Choice] = {"1": "first", "2": "second", "t": "tie", "s": "skip"}
@@ -203,24 +298,41 @@ def ask(address: str, row: object = None, **headers: str) -> dict[str, object]:
 
 def test_the_page_shows_labels_and_undoes(page: Page) -> None:
     shown = ask(page.address + "next")
-    assert set(shown) == {"id", "prompt", "left", "right", "done", "total", "finished"}
-    after = ask(page.address + "label", {"id": shown["id"], "side": "left", "seconds": 1.5})
+    assert set(shown) == {
+        *("id", "prompt", "left", "right", "repeat"),
+        *("done", "total", "categories", "agreement", "finished"),
+    }
+    assert shown["categories"] == {"x": [0, 20], "y": [0, 20]}
+    given = {"id": shown["id"], "side": "left", "seconds": 1.5, "reason": " shorter, and right \n"}
+    after = ask(page.address + "label", given)
     assert after["done"] == 1
     assert after["id"] != shown["id"]
     assert page.sitting.labels[str(shown["id"])].seconds == 1.5
+    assert read_labels(page.sitting.file)[str(shown["id"])].reason == "shorter, and right"
     assert ask(page.address + "undo", {})["id"] == shown["id"]
     with urllib.request.urlopen(page.address, timeout=10) as answer:
         assert b"reasoner label" in answer.read()
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("row", [{}, {"id": "nope", "side": "left"}, {"id": "1", "side": "first"}, [1]])
+LONG = {"id": "1", "side": "left", "reason": "a" * (MOST_LETTERS + 1)}
+SECOND = {"id": "1", "side": "left", "repeat": True}
+"""A pair's second label before its first."""
+
+
+@pytest.mark.parametrize("row", [{}, {"id": "nope", "side": "left"}, {"id": "1", "side": "first"}, [1], LONG, SECOND])
 def test_the_page_refuses_what_is_no_label(page: Page, row: object) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         ask(page.address + "label", row)
     assert refused.value.code == 400
     refused.value.close()
     assert page.sitting.labels == {}
+
+
+def test_the_longest_reason_fits(page: Page) -> None:
+    name = next(iter(page.sitting.pairs))
+    ask(page.address + "label", {"id": name, "side": "tie", "reason": "\u0001" * MOST_LETTERS})
+    assert len(read_labels(page.sitting.file)[name].reason) == MOST_LETTERS
 
 
 def test_who_does_not_know_the_secret_or_comes_by_another_name_gets_nothing(page: Page) -> None:

@@ -30,6 +30,19 @@ def write_demo(folder: Path, *, steps: int = 60, done: bool = True, shift: float
     return folder
 
 
+def write_evaluation(folder: Path, step: int) -> Path:
+    """Write what `reasoner eval --output` writes, with the demo's completions after a step, and its figure."""
+    folder.mkdir(parents=True)
+    evaluate(folder, step)
+    rows = [json.loads(line) | {"step": 0} for line in (folder / "eval_rollouts.jsonl").read_text().splitlines()]
+    (folder / "eval_rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = json.loads((folder / "evals.jsonl").read_text())
+    del result["step"]
+    model = {"model": f"checkpoints/step-{step}", "task": "products"}
+    (folder / "evals.jsonl").write_text(json.dumps(model | result) + "\n")
+    return folder
+
+
 def append(file: Path, rows: list[dict[str, Any]]) -> None:
     with file.open("a") as stream:
         stream.write("".join(json.dumps(row) + "\n" for row in rows))
@@ -85,4 +98,4 @@ def rollout(step: int, group: int, sample: int, problem: str, *, right: bool | N
     }  # fmt: skip
 
 
-__all__ = ["BROKEN", "EVALUATED", "HELD_OUT", "evaluate", "rollout", "train", "write_demo"]
+__all__ = ["BROKEN", "EVALUATED", "HELD_OUT", "evaluate", "rollout", "train", "write_demo", "write_evaluation"]

@@ -19,7 +19,7 @@ from reasoner.cli import app
 from reasoner.observe.view.folder import Folder, stages_below
 from reasoner.observe.view.server import ViewServer
 from reasoner.storage.files import RunError
-from tests.unit.reasoner.observe.view.demo import BROKEN, HELD_OUT, train, write_demo
+from tests.unit.reasoner.observe.view.demo import BROKEN, HELD_OUT, train, write_demo, write_evaluation
 
 
 @pytest.fixture
@@ -105,6 +105,29 @@ def test_a_stage_its_columns_and_its_samples(server: ViewServer, runs: Path) -> 
     assert head.endswith("}.")
     train_columns = all_columns(server, "first", "train")
     assert (train_columns["count"], set(train_columns["advantage"])) == (320, {0.5})
+
+
+def test_evaluations_outside_runs_are_listed_with_their_samples(server: ViewServer, runs: Path) -> None:
+    write_evaluation(runs / "by-hand" / "step-20", 20)
+    suite = write_evaluation(runs / "suites" / "model" / "products", 40)  # of a suite: a result.json
+    result = json.loads((suite / "evals.jsonl").read_text()) | {"suite": "products", "metric": "avg@1"}
+    (suite / "result.json").write_text(json.dumps(result, indent=1))
+    (suite / "evals.jsonl").unlink()
+    lines = {line["id"]: line for line in ask(server, "api/runs")["stages"]}
+    for name, right in (("by-hand/step-20", 9), ("suites/model/products", 4)):
+        assert (lines[name]["method"], lines[name]["state"], lines[name]["run"]) == ("eval", "ended", name)
+        assert lines[name]["evaluation"]["metric"] == "avg@1"
+        assert lines[name]["evaluation"]["values"][0][:2] == [0, right / HELD_OUT]
+        held = all_columns(server, name, "eval")
+        assert sum(held["reward"]) == right
+        assert all_columns(server, name, "train")["count"] == 0
+        summary = ask(server, "api/stage", stage=name)
+        assert (summary["method"], summary["of"]) == ("eval", None)
+        assert json.loads(summary["config"])["model"].startswith("checkpoints/step-")
+        (sample,) = ask(server, "api/samples", stage=name, kind="eval", rows=3)
+        assert sample["reference"] == "78"
+    (runs / "by-hand" / "step-20" / "evals.jsonl").write_text('{"metrics": 3}\n')
+    assert refused(server, server.address + "api/stage?stage=by-hand/step-20")[0] == 409
 
 
 def test_search(server: ViewServer) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from reasoner.web.assemble import LIVE_POLICY
 
 STALLED_SECONDS = 30.0
 """Time after which a connection that sends or takes nothing is closed."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-"""Content security policy: nothing from elsewhere is loaded, and requests go to this server only."""
 
 
 class LocalServer(ThreadingHTTPServer):
@@ -26,6 +27,11 @@ class LocalServer(ThreadingHTTPServer):
         self.secret = secrets.token_urlsafe(12)
         super().__init__(("127.0.0.1", port), handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a page that was closed before its answer was sent; show any other error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # pyright: ignore[reportArgumentType]
+
     @property
     def address(self) -> str:
         """Address of the page, including the secret."""
@@ -37,7 +43,6 @@ class LocalHandler(BaseHTTPRequestHandler):
 
     timeout = STALLED_SECONDS
     server: LocalServer  # pyright: ignore[reportIncompatibleVariableOverride]  (only a LocalServer makes one)
-    policy = POLICY
 
     def inner_path(self) -> str | None:
         """Return the part of the path after the secret; None if the secret is wrong.
@@ -67,7 +72,7 @@ class LocalHandler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", self.policy)
+        self.send_header("Content-Security-Policy", LIVE_POLICY)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

@@ -103,7 +103,7 @@ function grid(rows, find) {
   const cells = (row) => row.trim().replace(/^\||\|$/g, "").split("|");
   return el("div", { class: "scroll" }, el("table", {}, rows.filter((_, k) => k !== 1).map((row, k) => el("tr", {}, cells(row).map((cell) => el(k ? "td" : "th", {}, inline(cell.trim(), find)))))));
 }
-const INLINE = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\$(?![\s$])((?:\\.|[^$\\\n])*?[^\s\\$]|(?:\\.)+)\$(?!\d)|\\\(([\s\S]+?)\\\)|\*\*(?=\S)([\s\S]+?)(?<=\S)\*\*|(?<![\w*])\*(?![\s*])([^*\n]+?)(?<!\s)\*(?![\w*])|\\boxed\{/g;
+const INLINE = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\$(?![\s$])((?:\\.|[^$\\\n])*?(?:\\.|[^\s\\$]))\$(?!\d)|\\\(([\s\S]+?)\\\)|\*\*(?=\S)([\s\S]+?)(?<=\S)\*\*|(?<![\w*])\*(?![\s*])([^*\n]+?)(?<!\s)\*(?![\w*])|\\boxed\{/g;
 function inline(body, find) {
   const found = [];
   let at = 0;
