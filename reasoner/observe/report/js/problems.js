@@ -10,7 +10,7 @@ const PROBLEM_SORTS = {
 const lost = (f) => Math.max(...f.rates.map(([, rate]) => rate)) - f.last;
 
 async function problemsPage(query) {
-  const id = state.stage, kind = query.kind === "train" || query.kind === "eval" ? query.kind : (await source.index(id, "eval")).length ? "eval" : "train";
+  const id = state.stage, kind = query.kind === "train" || query.kind === "eval" ? query.kind : (await readUntil(id, "eval", (found) => found.length > 0 || state.tab !== "problems" || state.stage !== id)).length ? "eval" : "train";
   const of = await source.index(id, kind);
   if (state.tab !== "problems" || state.stage !== id) return;
   const fates = of.problems.map((_, p) => of.fate(p)), counts = Object.fromEntries(STATUSES.map((s) => [s, fates.filter((f) => f.status === s).length]));
