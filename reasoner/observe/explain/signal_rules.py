@@ -405,7 +405,8 @@ def _truncated(history: History) -> Iterator[Finding]:
         explains=frozenset()
         if rambling > 0.5 or falls
         else frozenset(
-            {"all-wrong", "no-answer", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed"}
+            {"no-answer", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed"}
+            | ({"all-wrong"} if share > 0.5 else set[str]())  # else most wrong ones have another reason
         ),
     )
 
@@ -468,7 +469,7 @@ def _no_answer(history: History) -> Iterator[Finding]:
         " extraction"
         " options to what the model writes.",
         rollouts=places(without),
-        explains=frozenset({"all-wrong"}),
+        explains=frozenset({"all-wrong"}) if share > 0.5 else frozenset(),  # else most wrong ones have an answer
     )
 
 

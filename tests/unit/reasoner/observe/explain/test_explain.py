@@ -324,6 +324,24 @@ def test_another_prompt_than_the_model_was_trained_with() -> None:
     assert {f.code for f in found if f.follows} >= {"truncated", "all-wrong"}
 
 
+@pytest.mark.parametrize("kind", ["no-answer", "truncated"])
+@pytest.mark.parametrize(("share", "first"), [(0.3, False), (0.8, True)])
+def test_what_happens_to_a_part_does_not_explain_that_all_are_wrong(kind: str, share: float, first: bool) -> None:
+    def wrong(row: dict, rng: np.random.Generator) -> None:
+        row["reward"] = row["verdict"]["reward"] = 0.0
+        row["verdict"]["outcome"] = "incorrect"
+        row["verdict"]["answer"] = answer = str(int(row["reference"]) + int(rng.integers(1, 60)))
+        row["completion"] = f"that makes #### {answer}"
+        if rng.random() < share:
+            row["verdict"] |= {"outcome": "no_answer", "answer": None}
+            row["completion"] = "that makes"
+            row["finish_reason"] = "length" if kind == "truncated" else "stop"
+
+    found = [finding.code for finding in findings(make_history(make_records(change=wrong)))]
+    assert (found[0] == kind) == first
+    assert first or found[0] == "all-wrong"
+
+
 def test_a_finding_stands_behind_its_cause() -> None:
     cause = Finding(code="cause", level=Level.FAULT, cost=0.1, title="c", explains=frozenset({"symptom"}))
     symptom = Finding(code="symptom", level=Level.FAULT, cost=0.9, title="s")
