@@ -34,7 +34,7 @@ ESTIMATOR_TRAITS: Mapping[str, Traits] = {
     "reinforce_pp": Traits("step"),
     "reinforce_pp_baseline": Traits("group"),
     "gae": Traits("value", needs=frozenset({"values"})),
-    "reverse_kl": Traits("teacher", by_group=True, needs=frozenset({"teacher_logprobs"})),
+    "reverse_kl": Traits("teacher", needs=frozenset({"teacher_logprobs"})),
 }
 
 REJECTION_THRESHOLD = 1.0

@@ -37,7 +37,7 @@ KINDS = {
         "task": {"name": "arithmetic", "options": {"digits": 1}, "environment": {"name": MIRROR}},
         "rollout": {**ROLLOUT, "max_tokens": 48, "ahead": 1},
     },
-    "a teacher": {"method": "distill", "grading": {"portions": 2}, "rollout": {**ROLLOUT, "ahead": 1}},
+    "a teacher": {"method": "distill", "rollout": {**ROLLOUT, "ahead": 1}},
     "a teacher, with an environment": {
         "method": "distill",
         "task": {"name": "arithmetic", "options": {"digits": 1}, "environment": {"name": MIRROR}},
