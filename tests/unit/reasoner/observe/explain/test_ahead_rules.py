@@ -93,3 +93,18 @@ def test_batches_that_were_too_old_before_the_rewards_fell(
     found = [finding for finding in ahead_rules(history) if finding.code == "stale"]
     assert bool(found) is expected
     assert all("rewards-collapsed" in finding.explains for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("low", "named"), [([8, 11, 12, 14, 20], True), ([8, 11, 12], True), ([8, 20], False), ([30], False)]
+)
+def test_batches_that_are_too_old_now_and_then(low: list[int], named: bool) -> None:
+    """As with `ahead: 16` in the quickstart: the reward rises slowly, and most steps have nearly their full sample."""
+    made = make_records(steps=30)
+    for row in made.metrics:
+        row |= {"lag/mean": 12.0, "lag/max": 16.0, "lag/effective_sample": 0.3 if row["step"] in low else 0.93}
+        row |= {"time/rollout": 0.4, "time/ahead_wait": 0.0, "time/sampler_idle": 0.0}
+    history = make_history(made)
+    rollout = history.config.rollout.model_copy(update={"ahead": 16})
+    history.config = history.config.model_copy(update={"rollout": rollout})
+    assert ("stale" in [finding.code for finding in ahead_rules(history)]) is named
