@@ -429,9 +429,15 @@ def test_every_tab_fits_a_phone(browser: Browser, runs: Path, scheme: str) -> No
         assert problems == []
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a background job of a shell inherits: that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_command_serves_until_ctrl_c(runs: Path) -> None:
     command = [sys.executable, "-m", "reasoner", "view", str(runs), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_ctrl_c) as process:
         assert process.stdout is not None
         address, said = process.stdout.readline().split(maxsplit=1)
         assert "2 stages below" in said
