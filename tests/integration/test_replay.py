@@ -63,7 +63,11 @@ def replayed(folder: Path, name: str = "again", *overrides: str) -> str:
     return run_replay(config, folder / "run", resume=False)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+FURTHER = {"sampler", "several updates", "difficulty", "dynamic sampling", "environment", "a teacher"}
+"""Kinds whose parts the others have too: run by make test-full."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in FURTHER)) for k in KINDS])
 def test_a_replay_is_equal_bit_for_bit(tmp_path: Path, kind: str) -> None:
     run = trained(tmp_path, **KINDS[kind])
     assert replayed(tmp_path).endswith("every update and metric is equal bit for bit")

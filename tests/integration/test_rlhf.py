@@ -112,6 +112,7 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
     assert run_pipeline(config, resume=True) == last  # nothing is left to do
 
 
+@pytest.mark.slow
 def test_online_dpo_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The shipped config, small: each round has other prompts, and one held-out set judges all of them."""
     small = [
@@ -141,7 +142,9 @@ def test_online_dpo_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert stage_of(every, 6).preferences.train == [f"r/{n}-pairs/pairs.jsonl" for n in (1, 3, 5)]
 
 
-@pytest.mark.parametrize("bits", [{}, pytest.param({"quantization": "nf4"}, marks=needs_bitsandbytes)])
+@pytest.mark.parametrize(
+    "bits", [{}, pytest.param({"quantization": "nf4"}, marks=[needs_bitsandbytes, pytest.mark.slow])]
+)
 def test_policy_reference_value_and_reward_share_one_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: dict[str, str]
 ) -> None:
@@ -164,7 +167,9 @@ def test_policy_reference_value_and_reward_share_one_base(
     assert (tmp_path / "run" / "3-ppo" / "final" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize(("action", "coef"), [("stop", 1e-6), ("rollback", 1e-6), ("rollback", 0.0)])
+@pytest.mark.parametrize(
+    ("action", "coef"), [("stop", 1e-6), pytest.param("rollback", 1e-6, marks=pytest.mark.slow), ("rollback", 0.0)]
+)
 def test_a_spent_kl_budget_ends_the_run(tmp_path: Path, action: str, coef: float) -> None:
     from safetensors.torch import load_file
 
