@@ -17,7 +17,9 @@ from reasoner.observe.explain.policy_rules import DOWNHILL
 from reasoner.observe.explain.significance import change, percent
 from reasoner.storage.history import History, Row
 
-LITTLE_LEARNED = frozenset({*DOWNHILL, "no-progress", "no-movement", "learning-rate-too-high"})
+LITTLE_LEARNED = frozenset({*DOWNHILL, "no-progress", "no-movement", "learning-rate-too-high"}) - {"descends"}
+"""Findings that a policy which does not learn may cause."""
+WRONG_UPDATE = LITTLE_LEARNED | {"descends"}
 """Findings that wrong advantages or a wrong loss may cause."""
 
 
@@ -76,7 +78,7 @@ def _advantages(history: History) -> Iterator[Finding]:
         change="check what happens between the rewards and the advantages: the scale, a clip, a filter, rows of another"
         " group.",
         rollouts=places([row for group in off for row in group]),
-        explains=LITTLE_LEARNED | {"loss-not-of-the-rows"},
+        explains=WRONG_UPDATE | {"loss-not-of-the-rows"},
     )
 
 
@@ -140,7 +142,7 @@ def _loss(history: History) -> Iterator[Finding]:
         ),
         change="check the sum over micro-batches (rows or tokens that are left out, a second division) and the weights"
         " of the tokens.",
-        explains=LITTLE_LEARNED,
+        explains=WRONG_UPDATE,
     )
 
 

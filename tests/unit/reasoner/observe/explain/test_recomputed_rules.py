@@ -203,6 +203,15 @@ def test_a_policy_that_was_never_trained_is_named() -> None:
     assert "policy-untrained" not in codes(with_metric(made, "policy/entropy", lambda step: 3.0))
 
 
+def test_an_untrained_policy_does_not_explain_updates_that_go_downhill() -> None:
+    def far(row: dict, rng: np.random.Generator) -> None:
+        row["token_ids"] = rng.integers(0, 256, len(row["token_ids"])).tolist()
+
+    made = with_metric(make_records(accuracy=lambda step: 0.3, change=far), "policy/entropy", lambda step: 5.5)
+    found = codes(with_metric(made, "policy/step_gain", lambda step: -0.01 - 0.0001 * step))
+    assert found.index("descends") < found.index("policy-untrained")
+
+
 @SEEDS
 @pytest.mark.parametrize(
     ("coef", "entropy", "accuracy", "named"),
