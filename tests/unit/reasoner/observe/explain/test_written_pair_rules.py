@@ -98,3 +98,11 @@ def test_the_order_of_answers(biased: float, code: str | None, tmp_path: Path) -
         sides = {"first": f"x {number}", "second": f"y {number}", "chances": chances, "label": "tie"}
         told.append({"step": 1, "group": number, "prompt": "ask", **sides})
     assert codes(tmp_path, method="constitutional", told=told) == ([code] if code else [])
+
+
+def test_the_last_line_of_a_killed_stage_may_be_cut(tmp_path: Path) -> None:
+    rows = made_pairs("one side")
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"id": "61", "prom')
+    history = make_history(Made([], [], []), method="pairs")
+    history.folder = tmp_path
+    assert [finding.code for finding in findings(history)] == ["pairs-one-sided"]
