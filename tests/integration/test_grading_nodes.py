@@ -17,6 +17,7 @@ from verifiers.serve.nodes import Node
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.slow
 def test_a_run_with_nodes_equals_one_without(tmp_path: Path) -> None:
     with service("-v", "exact", "-v", "numeric") as url:
         nodes = {"nodes": [url, "http://127.0.0.1:9"], "workers": 0}

@@ -71,6 +71,7 @@ def test_every_form_of_policy_learns_and_resumes_as_in_one_process(
             assert figures == pytest.approx(alone[form][-len(figures) :], rel=1e-6, abs=1e-9), form
 
 
+@pytest.mark.slow
 def test_sharded_log_probabilities_are_not_rounded_to_bfloat16() -> None:
     alone, together = found(run(1, "bfloat16")), found(run(2, "bfloat16", sharded=True))
     for form, figures in alone.items():

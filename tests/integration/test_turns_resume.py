@@ -55,6 +55,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
     killed_as_whole(tmp_path, 20)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     one = write_config(tmp_path, "one", **changes(steps=3, grading={"workers": 1}))
     four = write_config(tmp_path, "four", **changes(steps=3, grading={"workers": 4}))
