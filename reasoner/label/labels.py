@@ -28,7 +28,7 @@ from verifiers.one_writer import Held, WriterLock
 LABELS = ("first", "second", "tie", "skip")
 Choice = Literal["first", "second", "tie", "skip", "undo"]
 Slot = tuple[str, bool]
-"""A place in the order of a sitting: the id of a pair, and whether it is shown there for the second time."""
+"""One showing of a pair: its id, and True if the pair is shown for the second time."""
 
 
 class LabelError(ReasonerError, ValueError):

@@ -5,6 +5,7 @@ In a healthy run both agree to rounding, so that a difference needs no statistic
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -109,7 +110,7 @@ def _loss(history: History) -> Iterator[Finding]:
         name: dict(zip(history.steps_of(name), history.series(name).tolist(), strict=True))
         for name in ("optim/loss", "policy/kl_ref", "policy/entropy", "gap/logprob_abs", "gap/ratio")
     }
-    found: dict[str, list[float]] = {name: [] for name in AGGREGATIONS}
+    found: defaultdict[str, list[float]] = defaultdict(list)
     for step, loss in by_step["optim/loss"].items():
         rows = [row for row in history.by_step.get(step, []) if row.advantage is not None and row.dropped is None]
         tokens_B = np.asarray([len(row.policy_logprobs) for row in rows], dtype=np.float64)
@@ -119,8 +120,7 @@ def _loss(history: History) -> Iterator[Finding]:
             continue
         beside = algorithm.kl_coef * by_step["policy/kl_ref"].get(step, 0.0) * (algorithm.kl_in == "loss")
         beside -= algorithm.entropy_coef * by_step["policy/entropy"].get(step, 0.0)
-        for name in AGGREGATIONS:
-            weights_B = _row_weights(name, tokens_B, config.rollout.max_tokens)
+        for name, weights_B in _row_weights(tokens_B, config.rollout.max_tokens).items():
             size = float(weights_B @ np.abs(advantages_B))
             margin = abs(beside) + gap * size
             over = abs(loss - beside + float(weights_B @ advantages_B)) - margin
@@ -146,18 +146,14 @@ def _loss(history: History) -> Iterator[Finding]:
     )
 
 
-AGGREGATIONS = ("token", "sequence", "constant")
-
-
-def _row_weights(aggregation: str, tokens_B: NDArray[np.float64], max_tokens: int) -> NDArray[np.float64]:
-    """Return [B] summed weights of the tokens of each row: reasoner/algorithm/token_weights.py has the sources."""
+def _row_weights(tokens_B: NDArray[np.float64], max_tokens: int) -> Mapping[str, NDArray[np.float64]]:
+    """Return for each aggregation [B] summed weights of a row's tokens: sources in algorithm/token_weights.py."""
     rows = len(tokens_B)
-    weights: Mapping[str, NDArray[np.float64]] = {
+    return {
         "token": tokens_B / tokens_B.sum(),
         "sequence": np.ones(rows) / rows,
         "constant": tokens_B / (rows * max_tokens),
     }
-    return weights[aggregation]
 
 
 def _random_policy(history: History) -> Iterator[Finding]:

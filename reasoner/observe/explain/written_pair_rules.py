@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History
 from verifiers import JSON
-from verifiers.jsonl import JsonLinesError, read_jsonl
+from verifiers.jsonl import read_jsonl
 from verifiers.stats import wilson_interval
 
 FEW = 20
@@ -37,12 +36,7 @@ def written_pair_rules(history: History) -> Iterator[Finding]:
 
 
 def _lines(file: Path) -> list[Line]:
-    """Return the rows of a file up to a line that is not whole, as the last one of a stage that was killed."""
-    found: list[Line] = []
-    if file.is_file():
-        with suppress(JsonLinesError):
-            found.extend(row for _, row in islice(read_jsonl(file), READ))
-    return found
+    return [row for _, row in islice(read_jsonl(file, growing=True), READ)] if file.is_file() else []
 
 
 def _revisions(rows: Sequence[Line]) -> Iterator[Finding]:
